@@ -1,0 +1,13 @@
+# x402-envoy. `make demo` shows it, `make test` proves it; `make help` lists the rest.
+.DEFAULT_GOAL := help
+WASM := target/wasm32-wasip1/release/x402_envoy.wasm
+
+.PHONY: help
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.PHONY: wasm
+wasm: ## build the filter
+	rustup target add wasm32-wasip1
+	cargo build --release --lib --target wasm32-wasip1
+	@ls -l $(WASM) | awk '{printf "built %s, %d KiB\n", $$NF, $$5 / 1024}'
