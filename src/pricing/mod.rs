@@ -1,1 +1,5 @@
-//! (see the module's own page)
+//! What a request costs: route matching, money, offers.
+
+mod offer;
+
+pub use offer::{Asset, Atomic, Eip712Domain, Offer, PayTo, Scheme, Transfer};

@@ -1,0 +1,91 @@
+//! Offers: the ways a route can be paid, each with all that a challenge must say of it.
+
+use crate::evm::Address;
+use crate::x402::Network;
+
+/// An amount in an asset's smallest unit (USDC: one millionth).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Atomic(pub u128);
+
+/// How an amount relates to what is paid. Source: x402 v2, "schemes".
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scheme {
+    /// The amount is paid.
+    Exact,
+    /// At most the amount is paid.
+    Upto,
+}
+
+/// How the token moves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Transfer {
+    /// EIP-3009 `transferWithAuthorization`. `exact` only.
+    Eip3009,
+    /// Permit2 through the x402 proxy of the scheme.
+    Permit2,
+    /// EIP-2612 `permit` to a spender who pulls the amount and passes it on (LibertAI's way). Scheme `upto`, v1 body only.
+    Permit {
+        /// Who is allowed to pull; `payTo` in the requirements.
+        spender: Address,
+    },
+    /// A Solana transaction that the payer has signed.
+    Solana,
+}
+
+/// Where the money goes.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum PayTo {
+    /// An EVM account.
+    Evm(Address),
+    /// A Solana account, in base58, checked to be 32 bytes.
+    Solana(Box<str>),
+}
+
+/// A token on a network.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Asset {
+    /// `USDC`
+    pub symbol: Box<str>,
+    /// The chain the token lives on.
+    pub network: Network,
+    /// The token's address as challenges show it: EIP-55 for EVM, base58 for Solana.
+    pub address: Box<str>,
+    /// The same for EVM networks, by value.
+    pub evm_address: Option<Address>,
+    /// Decimals of the smallest unit: 6 for USDC.
+    pub decimals: u8,
+    /// The currency that the token stands for, in lower case: `usd`, `eur`.
+    pub currency: Box<str>,
+    /// EIP-712 domain name and version, for EVM tokens.
+    pub eip712: Option<Eip712Domain>,
+}
+
+/// The part of a token's EIP-712 domain that its address does not give.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Eip712Domain {
+    /// `USD Coin` on Base, `USDC` on Base Sepolia.
+    pub name: Box<str>,
+    /// `2` for Circle's tokens.
+    pub version: Box<str>,
+}
+
+/// A configured way to be paid for one route: scheme, network, asset, payTo, and the amount once priced.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Offer {
+    /// `exact` or `upto`.
+    pub scheme: Scheme,
+    /// The token and its network.
+    pub asset: Asset,
+    /// How the token moves.
+    pub transfer: Transfer,
+    /// The seller's account on that network.
+    pub pay_to: PayTo,
+    /// `maxTimeoutSeconds` of the requirements.
+    pub max_timeout_seconds: u64,
+    /// What is charged, in the asset's smallest unit.
+    pub amount: Atomic,
+    /// Token domain separator (EIP-3009, EIP-2612) or Permit2's, computed once at configuration; zeros on Solana.
+    pub domain_separator: [u8; 32],
+    /// Indices into the configuration's facilitators that serve this network, in order of preference; never empty.
+    pub facilitators: Vec<usize>,
+}
