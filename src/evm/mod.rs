@@ -13,6 +13,8 @@ pub mod eip3009;
 mod eip712;
 mod hexadecimal;
 mod nonce;
+#[cfg(test)]
+mod oracle;
 pub mod permit2;
 mod recover;
 mod signature;
