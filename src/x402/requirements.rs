@@ -166,7 +166,8 @@ impl<'a> Payable<'a> {
         }
     }
 
-    fn seller(&self) -> String {
+    /// The seller's account, in a Permit too.
+    pub(super) fn seller(&self) -> String {
         match &self.offer.pay_to {
             PayTo::Evm(address) => address.to_string(),
             PayTo::Solana(account) => account.to_string(),
