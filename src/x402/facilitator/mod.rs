@@ -4,5 +4,11 @@
 //! Source: x402 specification, "Facilitator interface"; the reasons come from the published packages.
 
 mod answers;
+mod body;
+mod reasons;
+mod supported;
 
-pub use answers::{Settle, Settled, Verify};
+pub use answers::{MAX_ANSWER, Settle, Settled, Verify, parse_settle, parse_verify};
+pub use body::{BodyError, Speaks, verify_or_settle_body};
+pub use reasons::{Meaning, classify};
+pub use supported::{Kind, Supported, SupportedError};
