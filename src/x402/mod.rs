@@ -11,6 +11,8 @@ mod matching;
 mod network;
 mod payment;
 mod receipt;
+#[cfg(test)]
+mod recorded;
 mod refusal;
 mod requirements;
 mod resource;
