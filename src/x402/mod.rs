@@ -16,6 +16,7 @@ mod recorded;
 mod refusal;
 mod requirements;
 mod resource;
+pub mod solana;
 
 pub use challenge::{Answer, BodyStyle, Challenge, HEADER_BUDGET, Hints};
 pub use clean::{MAX_CLEAN, clean};

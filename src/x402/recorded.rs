@@ -484,7 +484,8 @@ fn what_cannot_be_read_says_what_to_do() {
         change(&mut json);
         base64_encode(&serde_json::to_vec(&json).unwrap())
     };
-    let cases: Vec<(Vec<(&str, String)>, Refusal, &str)> = vec![
+    type Case<'a> = (Vec<(&'a str, String)>, Refusal, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         (
             vec![(name, value.into()), (name, value.into())],
             Refusal::InvalidPayload,
