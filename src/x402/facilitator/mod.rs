@@ -6,9 +6,13 @@
 mod answers;
 mod body;
 mod reasons;
+mod settle;
 mod supported;
+mod verify;
 
-pub use answers::{MAX_ANSWER, Settle, Settled, Verify, parse_settle, parse_verify};
+pub use answers::MAX_ANSWER;
 pub use body::{BodyError, Speaks, verify_or_settle_body};
 pub use reasons::{Meaning, classify};
+pub use settle::{Settle, Settled, parse_settle};
 pub use supported::{Kind, Supported, SupportedError};
+pub use verify::{Verify, parse_verify};
