@@ -3,7 +3,7 @@
 //! Looks at what the client says it accepted, and at the kind of its payload; amounts and parties that were signed are for
 //! `precheck`. Source: the official servers match `accepted` field by field and `extra` as a superset (`@x402/core` 2.27).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::payment::{Dialect, Payload, Payment, PlainTerms};
 use super::{Network, Payable, Refusal};
@@ -78,7 +78,7 @@ pub fn matches(accepted: &Value, payable: &Payable<'_>) -> Result<(), Refusal> {
             return Err(refusal);
         }
     }
-    let method = |object: &serde_json::Map<String, Value>| object.get("extra").and_then(|extra| extra.get("assetTransferMethod").cloned());
+    let method = |object: &Map<String, Value>| object.get("extra").and_then(|extra| extra.get("assetTransferMethod").cloned());
     let asked = method(wanted).unwrap_or_else(|| "eip3009".into());
     let given = method(accepted).unwrap_or_else(|| "eip3009".into());
     if asked != given {
@@ -168,4 +168,26 @@ fn atomic(text: &str, decimals: u8) -> Option<u128> {
     let fraction = fraction.trim_end_matches('0');
     let zeros = usize::from(decimals).checked_sub(fraction.len())?;
     format!("{whole}{fraction}{}", "0".repeat(zeros)).parse().ok()
+}
+
+/// Whether the extensions that a client sends keep what was advertised of them.
+///
+/// A client may send none of them, may add fields, and may send others, which are passed on unread.
+///
+/// ```json
+/// {"bazaar": {"info": {"input": {"type": "http"}}, "schema": {}}}
+/// ```
+///
+/// # Errors
+///
+/// [`Refusal::ExtensionEchoMismatch`] where an advertised `info` is missing or changed.
+pub fn extensions_echo(sent: Option<&Map<String, Value>>, advertised: Option<&Value>) -> Result<(), Refusal> {
+    let (Some(sent), Some(Value::Object(advertised))) = (sent, advertised) else {
+        return Ok(());
+    };
+    let kept = sent.iter().all(|(key, value)| {
+        let info = advertised.get(key).and_then(|extension| extension.get("info"));
+        info.is_none_or(|info| contains(value.get("info"), Some(info)))
+    });
+    if kept { Ok(()) } else { Err(Refusal::ExtensionEchoMismatch) }
 }

@@ -188,3 +188,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn advertised_extensions_must_be_echoed() {
+    let advertised = json!({"a": {"info": {"x": 1, "y": {"z": [2]}}, "schema": {}}});
+    let echo = |sent: Value| extensions_echo(sent.as_object(), Some(&advertised));
+    assert_eq!(extensions_echo(None, Some(&advertised)), Ok(()));
+    assert_eq!(echo(json!({})), Ok(()));
+    assert_eq!(echo(json!({"b": 1})), Ok(()));
+    assert_eq!(echo(json!({"a": {"info": {"x": 1, "y": {"z": [2], "more": 3}}}})), Ok(()));
+    for changed in [
+        json!({"a": {}}),
+        json!({"a": 1}),
+        json!({"a": {"info": {"x": 2, "y": {"z": [2]}}}}),
+        json!({"a": {"info": {"x": 1}}}),
+    ] {
+        assert_eq!(echo(changed), Err(Refusal::ExtensionEchoMismatch));
+    }
+}
