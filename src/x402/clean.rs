@@ -3,7 +3,7 @@
 /// The longest text that is passed on, in bytes.
 pub const MAX_CLEAN: usize = 200;
 
-/// Printable ASCII of at most [`MAX_CLEAN`] bytes, without URLs and without IP addresses.
+/// Printable ASCII of at most [`MAX_CLEAN`] bytes, without URLs, IP addresses and long hexadecimal numbers, which may be signatures.
 ///
 /// Facilitators send pages of text with their RPC provider's address, key included, in it. White space is collapsed to single blanks.
 ///
@@ -21,6 +21,8 @@ pub fn clean(text: &str) -> String {
     {
         let word = if is_url(word) {
             "(url)".to_owned()
+        } else if is_secret(word) {
+            "(hex)".to_owned()
         } else if is_address(word) {
             "(address)".to_owned()
         } else {
@@ -42,7 +44,13 @@ pub fn clean(text: &str) -> String {
 }
 
 fn is_url(word: &str) -> bool {
-    word.contains("://") || word.contains("//") || word.to_ascii_lowercase().contains("www.")
+    let has_path = word.split_once('.').is_some_and(|(_, rest)| rest.contains('/'));
+    has_path || word.contains("//") || word.to_ascii_lowercase().contains("www.")
+}
+
+/// Signatures, or halves of them, which nodes repeat with a call's arguments.
+fn is_secret(word: &str) -> bool {
+    word.split(|c: char| !c.is_ascii_hexdigit()).any(|run| run.len() >= 64)
 }
 
 /// Dotted quads, IPv6, and names with a port.
@@ -79,6 +87,8 @@ mod tests {
             ),
             "URL: (url) Request body: {} (address) (address) (address) (address) v2.27.0 at 12:30"
         );
+        assert_eq!(clean("rpc.example.com/v2/KEY"), "(url)");
+        assert_eq!(clean(&format!("args: (0x{})", "ab".repeat(65))), "args: (hex)");
         assert_eq!(clean("a\r\nSet-Cookie: x=1\u{7f}é"), "a Set-Cookie: x=1 ?");
     }
 

@@ -27,6 +27,14 @@ pub fn find_offer(payment: &Payment, offers: &[Payable<'_>]) -> Result<usize, Re
     Err(nearest)
 }
 
+/// The indices of all offers that a payment may have been made for.
+///
+/// More than one in v1, which does not name the token: there the signature tells.
+pub fn fitting_offers<'o>(payment: &Payment, offers: &'o [Payable<'o>]) -> impl Iterator<Item = usize> {
+    let fits = |(index, payable): (usize, &Payable<'_>)| fits(payment, payable).is_ok().then_some(index);
+    offers.iter().enumerate().filter_map(fits)
+}
+
 /// How many tests a payment passed before it was refused so.
 fn nearness(refusal: Refusal) -> u8 {
     match refusal {

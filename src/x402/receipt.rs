@@ -26,7 +26,7 @@ pub struct Receipt<'a> {
     pub transaction: &'a str,
     /// What was paid, in the token's smallest unit, where the facilitator said so.
     pub amount: Option<&'a str>,
-    /// Why the settlement failed; `None` if it did not.
+    /// Why the settlement failed; `None` if it did not. Cleaned here.
     pub error: Option<&'a str>,
 }
 
@@ -37,11 +37,11 @@ struct Wire<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error_reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    payer: Option<String>,
-    transaction: String,
+    payer: Option<&'a str>,
+    transaction: &'a str,
     network: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    amount: Option<String>,
+    amount: Option<&'a str>,
 }
 
 impl Receipt<'_> {
@@ -56,10 +56,10 @@ impl Receipt<'_> {
         let wire = Wire {
             success: self.error.is_none(),
             error_reason: self.error.map(clean),
-            payer: self.payer.map(clean),
-            transaction: clean(self.transaction),
+            payer: self.payer,
+            transaction: self.transaction,
             network,
-            amount: self.amount.map(clean),
+            amount: self.amount,
         };
         (name, base64_encode(&serde_json::to_vec(&wire).unwrap_or_default()))
     }

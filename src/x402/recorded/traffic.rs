@@ -17,6 +17,7 @@ fn every_recorded_payment_is_read_and_finds_its_offer() {
             (_, false) => Dialect::V1,
         };
         assert_eq!(payment.dialect, dialect, "{}", recorded.case);
+        assert_eq!(fitting_offers(&payment, &offers).next(), find_offer(&payment, &offers).ok());
         find_offer(&payment, &offers).unwrap_or_else(|refusal| panic!("{}: {refusal:?}", recorded.case));
         // Read again without padding and in the URL alphabet.
         let url = recorded.value.trim_end_matches('=').replace('+', "-").replace('/', "_");
