@@ -23,7 +23,11 @@ mod bucket;
 mod claims;
 mod key;
 mod memory;
+#[cfg(test)]
+mod model;
 mod outcome;
+#[cfg(test)]
+mod races;
 mod secret;
 mod store;
 mod time;
