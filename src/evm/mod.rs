@@ -1,1 +1,58 @@
-//! (see the module's own page)
+//! What the pre-check needs of Ethereum: addresses, amounts, EIP-712 digests and signature recovery.
+//!
+//! Bytes in, values out. Nothing here knows x402, JSON or the host, allocates more than its input, or can panic.
+//!
+//! The way of a payment through this module: [`SignatureForm::parse`] tells what can be decided locally, a payload
+//! ([`eip3009::TransferWithAuthorization`], [`permit2::PermitWitnessTransferFrom`], [`eip2612::Permit`]) gives the
+//! digest under a domain separator ([`domain_separator`], [`permit2_domain`]; compute it once per offer, it is half the
+//! cost of a digest), and [`recover`] names the signer. Recovery costs some thirty times the rest: do it last.
+
+mod address;
+pub mod eip2612;
+pub mod eip3009;
+mod eip712;
+mod hexadecimal;
+mod nonce;
+#[cfg(test)]
+mod oracle;
+pub mod permit2;
+mod recover;
+mod signature;
+mod u256;
+
+use sha3::{Digest, Keccak256};
+
+pub use address::{Address, EXACT_PERMIT2_PROXY, PERMIT2, UPTO_PERMIT2_PROXY};
+pub use eip712::{domain_separator, permit2_domain};
+pub use hexadecimal::HexError;
+pub use nonce::Nonce;
+pub use recover::recover;
+pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, SignatureForm};
+pub use u256::{DecimalError, U256};
+
+/// Keccak-256 as Ethereum uses it (the padding from before SHA-3 was standardised).
+pub fn keccak256(bytes: &[u8]) -> [u8; 32] {
+    Keccak256::digest(bytes).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_the_known_inputs() {
+        let known = [
+            (
+                "",
+                "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470",
+            ),
+            (
+                "abc",
+                "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45",
+            ),
+        ];
+        for (text, hash) in known {
+            assert_eq!(hex::encode(keccak256(text.as_bytes())), hash);
+        }
+    }
+}
