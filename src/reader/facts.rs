@@ -1,5 +1,8 @@
 //! The facts of a body.
 
+/// Longest model name that is read, in bytes.
+pub const MAX_MODEL_BYTES: usize = 256;
+
 /// What a request's body says that matters for its price.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BodyFacts {

@@ -3,5 +3,9 @@
 //! Knows JSON and nothing of routes, prices or payments.
 
 mod facts;
+mod handover;
+mod read;
 
-pub use facts::{BodyFacts, Facts, Why};
+pub use facts::{BodyFacts, Facts, MAX_MODEL_BYTES, Why};
+pub use handover::{decode, encode};
+pub use read::read_body;
