@@ -1,1 +1,11 @@
-//! (see the module's own page)
+//! What pricing needs to know of a request's body: facts, never the text.
+//!
+//! Knows JSON and nothing of routes, prices or payments.
+
+mod facts;
+mod handover;
+mod read;
+
+pub use facts::{BodyFacts, Facts, MAX_MODEL_BYTES, Why};
+pub use handover::{decode, encode};
+pub use read::read_body;

@@ -1,0 +1,130 @@
+//! The compiled form of a configuration: immutable, shared by every request.
+
+use super::Secret;
+use crate::pricing::Routes;
+
+/// A configuration that passed every check.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// In order of preference; [`crate::pricing::Offer::facilitators`] are indices into this.
+    pub facilitators: Vec<Facilitator>,
+    /// What is decided before a facilitator is asked.
+    pub pre_check: PreCheck,
+    /// What `resource` URLs are built on: scheme, authority and optional path prefix, without a trailing slash.
+    /// `None`: the request's own scheme and authority.
+    pub public_url: Option<Box<str>>,
+    /// The routes, ready for lookup.
+    pub routes: Routes,
+    /// Requests that need not pay.
+    pub access: Access,
+    /// `replay.max_claims`: how many claims may be held at once.
+    pub max_claims: u32,
+    /// What a 402 looks like.
+    pub challenge: ChallengeStyle,
+    /// What is allowed but probably not meant; one sentence each, to be logged.
+    pub warnings: Vec<String>,
+}
+
+/// A facilitator: an Envoy cluster and where on it the API lives.
+#[derive(Debug, Clone)]
+pub struct Facilitator {
+    /// Name of the Envoy cluster.
+    pub cluster: Box<str>,
+    /// Host, and port unless it is the scheme's default: what `:authority` is set to.
+    pub authority: Box<str>,
+    /// What comes before `/verify`: empty, or `/facilitator`, without a trailing slash.
+    pub path_prefix: Box<str>,
+    /// `http` or `https`: what `:scheme` is set to. TLS itself is the cluster's.
+    pub scheme: &'static str,
+    /// Globs over CAIP-2 identifiers, such as `eip155:*`.
+    pub networks: Vec<Box<str>>,
+    /// How long `/verify` may take, in milliseconds, at least 1.
+    pub verify_timeout_ms: u32,
+    /// How long `/settle` may take, in milliseconds, at least 1.
+    pub settle_timeout_ms: u32,
+    /// Headers to add to each call, names in lower case.
+    pub headers: Vec<(Box<str>, Secret)>,
+}
+
+/// Bounds of the pre-check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PreCheck {
+    /// How far the client's clock may be off, in seconds.
+    pub clock_skew: u64,
+    /// How long a payment may be valid from now, in seconds.
+    pub max_validity: u64,
+    /// What to do with a signature of 65 (or 64) bytes that recovers to another address.
+    pub eoa_sized: SmartWalletPolicy,
+    /// What to do with a signature of another length.
+    pub other: SmartWalletPolicy,
+}
+
+/// What to do with a signature that may be a smart wallet's (EIP-1271, ERC-6492).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SmartWalletPolicy {
+    /// Refuse it.
+    Refuse,
+    /// Let the facilitator decide.
+    Facilitator,
+}
+
+/// Requests that need not pay by themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Access {
+    /// API keys that mean nothing and are removed before the backend sees them.
+    pub dummy_api_keys: Vec<Box<str>>,
+    /// The header (lower case) in which a real key goes to the backend unpaid; `None`: real keys do not excuse from paying.
+    pub api_keys_header: Option<Box<str>>,
+    /// Headers whose value excuses from paying.
+    pub bypass: Vec<Bypass>,
+}
+
+/// A header whose value excuses from paying.
+#[derive(Debug, Clone)]
+pub struct Bypass {
+    /// Header name in lower case.
+    pub header: Box<str>,
+    /// The value that excuses.
+    pub value: Secret,
+}
+
+/// What a 402 looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChallengeStyle {
+    /// Whether the body carries v1 requirements.
+    pub v1: bool,
+    /// Whether the first offer is repeated in plain `X-Payment-…` headers.
+    pub plain_headers: bool,
+    /// The body's form.
+    pub body: BodyStyle,
+}
+
+/// The form of a 402's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyStyle {
+    /// x402 v1 requirements.
+    X402,
+    /// An error as OpenAI's clients expect it.
+    Openai,
+}
+
+impl Default for PreCheck {
+    fn default() -> Self {
+        Self {
+            clock_skew: 5,
+            max_validity: 3600,
+            eoa_sized: SmartWalletPolicy::Refuse,
+            other: SmartWalletPolicy::Facilitator,
+        }
+    }
+}
+
+impl Default for ChallengeStyle {
+    fn default() -> Self {
+        Self {
+            v1: true,
+            plain_headers: true,
+            body: BodyStyle::X402,
+        }
+    }
+}

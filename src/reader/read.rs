@@ -1,0 +1,361 @@
+//! Reading a body: keeps the facts, skips the rest, and never builds the document.
+
+use core::fmt;
+
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
+
+use super::facts::{BodyFacts, Facts, MAX_MODEL_BYTES, Why};
+use crate::evm::keccak256;
+
+/// How deep a document may be nested. serde_json's own bound does not hold for values that are skipped.
+const MAX_DEPTH: usize = 128;
+
+/// Reads what matters for the price of a request.
+///
+/// `body` is the whole body as sent; `content_type` and `content_encoding` are those headers' values, if present.
+/// A backend must not be able to read something else in it than what is reported here: what could be read in two ways
+/// is [`BodyFacts::Unreadable`].
+pub fn read_body(body: &[u8], content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> BodyFacts {
+    if body.is_empty() {
+        return BodyFacts::None;
+    }
+    if content_encoding
+        .is_some_and(|encoding| !encoding.trim_ascii().is_empty() && !encoding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+    {
+        return BodyFacts::Unreadable(Why::Encoded);
+    }
+    if !content_type.is_none_or(is_json) {
+        return BodyFacts::Unreadable(Why::NotJson);
+    }
+    match read_object(body) {
+        Ok(model) => BodyFacts::Json(Facts {
+            model,
+            size: body.len(),
+            digest: keccak256(body),
+        }),
+        Err(why) => BodyFacts::Unreadable(why),
+    }
+}
+
+/// `application/json` or `…+json`, in UTF-8 as far as it says.
+fn is_json(content_type: &[u8]) -> bool {
+    let Ok(text) = core::str::from_utf8(content_type) else {
+        return false;
+    };
+    let mut parts = text.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
+    let json =
+        essence == "application/json" || essence == "text/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    json && parts.all(|parameter| {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let charset = value.trim().trim_matches('"');
+        !name.trim().eq_ignore_ascii_case("charset") || charset.eq_ignore_ascii_case("utf-8") || charset.eq_ignore_ascii_case("utf8")
+    })
+}
+
+fn read_object(body: &[u8]) -> Result<Option<String>, Why> {
+    // Strings that are skipped are not checked to be UTF-8 by the JSON parser.
+    let text = core::str::from_utf8(body).map_err(|_| Why::Malformed)?;
+    if is_too_deep(body) {
+        return Err(Why::Malformed);
+    }
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let mut problem = None;
+    let read = deserializer.deserialize_any(TopLevel { problem: &mut problem });
+    let ended = deserializer.end();
+    match (read, problem) {
+        (_, Some(why)) => Err(why),
+        (Ok(model), None) if ended.is_ok() => Ok(model),
+        _ => Err(Why::Malformed),
+    }
+}
+
+/// Whether brackets are nested deeper than [`MAX_DEPTH`], looking at nothing else.
+fn is_too_deep(body: &[u8]) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    for byte in body {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => depth = depth.saturating_add(1),
+            b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > MAX_DEPTH {
+            return true;
+        }
+    }
+    false
+}
+
+/// Visits the top-level object, noting why it cannot be relied on beside serde's error, which would only be text.
+struct TopLevel<'p> {
+    problem: &'p mut Option<Why>,
+}
+
+impl<'de> Visitor<'de> for TopLevel<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut model = None;
+        let mut seen = false;
+        while let Some(key) = map.next_key::<Key>()? {
+            match key {
+                Key::Other => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                Key::Model { exact } => {
+                    let value = map.next_value::<Model>()?;
+                    // Backends in Go match keys without case, and of two the first or the last may count.
+                    if seen || !exact {
+                        self.problem.get_or_insert(Why::Duplicate);
+                    }
+                    seen = true;
+                    match value {
+                        Model::Name(name) => model = Some(name),
+                        Model::Bad => {
+                            self.problem.get_or_insert(Why::BadModel);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(model)
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        *self.problem = Some(Why::NotAnObject);
+        Ok(None)
+    }
+}
+
+/// A key, decoded, of which only this much is kept.
+enum Key {
+    Model { exact: bool },
+    Other,
+}
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+            fn visit_str<E>(self, key: &str) -> Result<Key, E> {
+                Ok(if key.eq_ignore_ascii_case("model") {
+                    Key::Model { exact: key == "model" }
+                } else {
+                    Key::Other
+                })
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// The value of `model`.
+enum Model {
+    Name(String),
+    Bad,
+}
+
+impl<'de> serde::Deserialize<'de> for Model {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ModelVisitor;
+        impl<'de> Visitor<'de> for ModelVisitor {
+            type Value = Model;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a model's name")
+            }
+            fn visit_str<E>(self, name: &str) -> Result<Model, E> {
+                Ok(if name.len() > MAX_MODEL_BYTES {
+                    Model::Bad
+                } else {
+                    Model::Name(name.to_owned())
+                })
+            }
+            fn visit_bool<E>(self, _: bool) -> Result<Model, E> {
+                Ok(Model::Bad)
+            }
+            fn visit_i64<E>(self, _: i64) -> Result<Model, E> {
+                Ok(Model::Bad)
+            }
+            fn visit_u64<E>(self, _: u64) -> Result<Model, E> {
+                Ok(Model::Bad)
+            }
+            fn visit_f64<E>(self, _: f64) -> Result<Model, E> {
+                Ok(Model::Bad)
+            }
+            fn visit_unit<E>(self) -> Result<Model, E> {
+                Ok(Model::Bad)
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Model, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Model::Bad)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Model, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Model::Bad)
+            }
+        }
+        deserializer.deserialize_any(ModelVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(body: &str) -> BodyFacts {
+        read_body(body.as_bytes(), Some(b"application/json"), None)
+    }
+
+    fn model(body: &str) -> Option<String> {
+        match read(body) {
+            BodyFacts::Json(facts) => facts.model,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_top_level_model_is_found_wherever_it_is() {
+        assert_eq!(model(r#"{"model":"gpt-4o"}"#).as_deref(), Some("gpt-4o"));
+        assert_eq!(
+            model(r#" {"messages":[{"model":"x"}],"mod\u0065l":"a\"b"} "#).as_deref(),
+            Some("a\"b")
+        );
+        assert_eq!(model(r#"{"messages":[],"x":{"model":1}}"#), None);
+        assert_eq!(model("{}"), None);
+    }
+
+    #[test]
+    fn what_could_be_read_in_two_ways_is_not_read() {
+        for (body, why) in [
+            (r#"{"model":"a","model":"a"}"#, Why::Duplicate),
+            (r#"{"model":"a","m\u006fdel":"b"}"#, Why::Duplicate),
+            (r#"{"Model":"a"}"#, Why::Duplicate),
+            (r#"{"model":"a","MODEL":1}"#, Why::Duplicate),
+            (r#"{"model":1}"#, Why::BadModel),
+            (r#"{"model":null}"#, Why::BadModel),
+            (r#"{"model":["a"]}"#, Why::BadModel),
+            (r#"{"model":{"a":1}}"#, Why::BadModel),
+            ("[]", Why::NotAnObject),
+            ("[{\"model\":\"a\"}]", Why::NotAnObject),
+            ("\"x\"", Why::NotAnObject),
+            ("1", Why::NotAnObject),
+            ("-1.5", Why::NotAnObject),
+            ("null", Why::NotAnObject),
+            ("\u{feff}{}", Why::Malformed),
+            ("{} {}", Why::Malformed),
+            ("{}x", Why::Malformed),
+            ("{", Why::Malformed),
+            ("{'model':'a'}", Why::Malformed),
+            (r#"{"model":"a",}"#, Why::Malformed),
+            (r#"{"model":"\ud800"}"#, Why::Malformed),
+            (" ", Why::Malformed),
+        ] {
+            assert_eq!(read(body), BodyFacts::Unreadable(why), "{body}");
+        }
+        let long = format!(r#"{{"model":"{}"}}"#, "x".repeat(257));
+        assert_eq!(read(&long), BodyFacts::Unreadable(Why::BadModel));
+    }
+
+    #[test]
+    fn text_that_is_skipped_has_to_be_utf8_too() {
+        let body = b"{\"a\":\"\xff\",\"model\":\"x\"}";
+        assert_eq!(read_body(body, None, None), BodyFacts::Unreadable(Why::Malformed));
+    }
+
+    #[test]
+    fn depth_is_bounded() {
+        let nested = |depth: usize| format!("{{\"a\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+        assert!(matches!(read(&nested(100)), BodyFacts::Json(_)));
+        assert_eq!(read(&nested(200)), BodyFacts::Unreadable(Why::Malformed));
+        assert_eq!(read(&nested(1_000_000)), BodyFacts::Unreadable(Why::Malformed));
+        assert!(matches!(
+            read(&format!("{{\"a\":\"{}\\\"\"}}", "[".repeat(500))),
+            BodyFacts::Json(_)
+        ));
+    }
+
+    #[test]
+    fn headers_decide_whether_it_is_looked_at() {
+        let facts = |kind: Option<&str>, encoding: Option<&str>| read_body(b"{}", kind.map(str::as_bytes), encoding.map(str::as_bytes));
+        for kind in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/vnd.api+json",
+            "application/json;charset=\"utf-8\"",
+        ] {
+            assert!(matches!(facts(Some(kind), Some("identity")), BodyFacts::Json(_)), "{kind}");
+        }
+        for kind in [
+            "text/plain",
+            "application/x-www-form-urlencoded",
+            "application/json; charset=utf-16",
+            "application/jsonx",
+            "",
+        ] {
+            assert_eq!(facts(Some(kind), None), BodyFacts::Unreadable(Why::NotJson), "{kind}");
+        }
+        for encoding in ["gzip", "identity, gzip", "br"] {
+            assert_eq!(facts(None, Some(encoding)), BodyFacts::Unreadable(Why::Encoded), "{encoding}");
+        }
+        assert_eq!(read_body(b"", Some(b"text/plain"), Some(b"gzip")), BodyFacts::None);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(body in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let _ = read_body(&body, None, None);
+        }
+
+        #[test]
+        fn agrees_with_a_whole_parse(body in "[\\{\\}\\[\\]\"model:, 1a\\\\]{0,24}") {
+            if let BodyFacts::Json(facts) = read_body(body.as_bytes(), None, None) {
+                let value: serde_json::Value = serde_json::from_str(&body).unwrap();
+                prop_assert!(value.is_object());
+                prop_assert_eq!(value.get("model").and_then(|m| m.as_str()), facts.model.as_deref());
+            }
+        }
+    }
+}
