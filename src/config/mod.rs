@@ -2,16 +2,132 @@
 //!
 //! Knows what may be configured and what goes with what; nothing of requests.
 
+mod accept;
+mod addresses;
+mod assets;
+mod base58;
 mod compiled;
+mod duration;
 mod error;
+mod facilitators;
+mod fields;
+mod matching;
+mod policy;
+mod price;
+mod routes;
 mod secret;
+#[cfg(test)]
+mod tests;
+mod text;
+mod warnings;
 
+pub use base58::decode_32 as decode_base58_32;
 pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SmartWalletPolicy};
 pub use error::ConfigError;
 pub use secret::Secret;
 
-/// Parses and checks a configuration (JSON). Every mistake is reported, not only the first.
+use addresses::PayToMap;
+use fields::{Errors, Node};
+use serde_json::Value;
+
+use crate::pricing::Routes;
+
+/// Longest configuration that is read: more would keep Envoy's start waiting.
+pub const MAX_BYTES: usize = 16 << 20;
+
+/// Sections in use.
+const KNOWN: &[&str] = &[
+    "pay_to",
+    "accept",
+    "assets",
+    "facilitators",
+    "pre_check",
+    "public_url",
+    "unmatched",
+    "routes",
+    "access",
+    "replay",
+    "challenge",
+];
+
+/// Sections that other versions have.
+const LATER: &[&str] = &[
+    "settlement",
+    "quote_grace",
+    "ledger",
+    "redeliver",
+    "limits",
+    "metered",
+    "flow",
+    "verify",
+];
+
+/// Parses and checks a configuration: JSON as Envoy makes it of a `google.protobuf.Struct`, so that 6 may be 6.0.
+///
+/// Every mistake is reported (up to a hundred), not only the first; no secret is ever part of one.
 pub fn parse(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
-    let _ = json;
-    Err(Vec::new())
+    let mut errors = Errors::default();
+    let value = document(json, &mut errors);
+    let config = value.and_then(|value| compile(&Node::root(&value), &mut errors));
+    match config {
+        Some(config) if errors.is_empty() => Ok(config),
+        _ => Err(errors.into_vec()),
+    }
+}
+
+fn document(json: &[u8], errors: &mut Errors) -> Option<Value> {
+    if json.len() > MAX_BYTES {
+        errors.add("", format!("{} bytes", json.len()), format!("at most {MAX_BYTES}"));
+        return None;
+    }
+    // The parser's message is not repeated: it could quote a secret.
+    let invalid = |error: serde_json::Error| {
+        let place = format!("something else at line {}, column {}", error.line(), error.column());
+        errors.add("", place, "JSON");
+    };
+    serde_json::from_slice(json).map_err(invalid).ok()
+}
+
+fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
+    let fields = root.fields(KNOWN, LATER, errors)?;
+    let pay_to = PayToMap::read(fields.get("pay_to"), errors);
+    let assets = assets::read(fields.get("assets"), errors);
+    let facilitators = facilitators::read(fields.get("facilitators"), errors);
+    let pre_check = policy::pre_check(fields.get("pre_check"), errors);
+    let challenge = policy::challenge(fields.get("challenge"), errors);
+    let deny_unmatched = fields
+        .require("unmatched", "pass or deny: what happens to requests that no route matches", errors)
+        .and_then(|node| node.one_of(&[("pass", false), ("deny", true)], errors));
+    let base = routes::Base {
+        around: accept::Surroundings {
+            pay_to: &pay_to,
+            assets: &assets,
+            max_validity: pre_check.max_validity,
+        },
+        facilitators: &facilitators,
+        challenge,
+        accept: fields.get("accept"),
+    };
+    let routes_node = fields.require("routes", "a list of routes", errors);
+    let compiled = routes::read(routes_node, &base, errors);
+    let access = policy::access(fields.get("access"), errors);
+    let max_claims = policy::max_claims(fields.get("replay"), errors);
+    let public_url = policy::public_url(fields.get("public_url"), errors);
+    if !errors.is_empty() {
+        return None;
+    }
+    let defaults = warnings::defaults(&compiled);
+    let routes = compiled.into_iter().map(|compiled| compiled.route).collect();
+    let mut config = Config {
+        facilitators,
+        pre_check,
+        public_url,
+        routes: Routes::new(routes, deny_unmatched?),
+        access,
+        max_claims,
+        challenge,
+        warnings: Vec::new(),
+    };
+    config.warnings = warnings::collect(&config, &defaults);
+    Some(config)
 }

@@ -95,6 +95,7 @@ impl Atomic {
 }
 
 #[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "bounded by the generators")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -1,0 +1,196 @@
+//! `routes`: places and prices, joined with the offers.
+
+use std::collections::BTreeSet;
+
+use super::accept::{self, Surroundings, Template};
+use super::facilitators::for_network;
+use super::fields::{Errors, Node};
+use super::price::{self, Charge};
+use super::text::is_header_value;
+use super::{ChallengeStyle, Facilitator, matching};
+use crate::pricing::{Offer, Price, Route, Scheme, Transfer};
+
+/// Fields of a route that other versions have.
+const LATER: &[&str] = &["flow", "verify", "metered", "limits", "settle_on", "redeliver", "settlement"];
+
+/// What routes are compiled with.
+pub(super) struct Base<'b> {
+    pub(super) around: Surroundings<'b>,
+    pub(super) facilitators: &'b [Facilitator],
+    pub(super) challenge: ChallengeStyle,
+    /// The offers for routes that name none.
+    pub(super) accept: Option<Node<'b>>,
+}
+
+/// A route, and whether each of its offers is in a token that the official clients pay in by default.
+pub(super) struct Compiled {
+    pub(super) route: Route,
+    pub(super) defaults: Vec<bool>,
+}
+
+/// Reads `routes`.
+pub(super) fn read(node: Option<Node<'_>>, base: &Base<'_>, errors: &mut Errors) -> Vec<Compiled> {
+    let Some(node) = node else { return Vec::new() };
+    let items = node.items("a list of routes", errors);
+    if items.is_empty() && node.value.is_array() {
+        errors.add(&node.path, "an empty list", "at least one route");
+    }
+    let common = base.accept.as_ref().map(|node| accept::read(node, &base.around, errors));
+    let mut names = BTreeSet::new();
+    let mut complained = BTreeSet::new();
+    let mut compiled = Vec::new();
+    for item in &items {
+        if let Some(route) = read_one(item, base, common.as_ref(), &mut names, &mut complained, errors) {
+            compiled.push(route);
+        }
+    }
+    compiled
+}
+
+fn read_one<'v>(
+    node: &Node<'v>,
+    base: &Base<'_>,
+    common: Option<&Option<Vec<Template>>>,
+    names: &mut BTreeSet<&'v str>,
+    complained: &mut BTreeSet<String>,
+    errors: &mut Errors,
+) -> Option<Compiled> {
+    let known = ["name", "match", "price", "accept", "description", "mime_type"];
+    let fields = node.fields(&known, LATER, errors)?;
+    let name = fields.require("name", "a name of letters, digits, '-' and '_'", errors);
+    let name = name.and_then(|node| name_of(&node, names, errors));
+    let matcher = fields.get("match").map(|node| matching::read(&node, errors)).unwrap_or_default();
+    let description = fields.get("description").map_or(Some(""), |node| {
+        text(&node, 500, "a text of at most 500 bytes without control characters", errors)
+    });
+    let mime_type = fields.get("mime_type").map_or(Some(""), |node| {
+        const EXPECTED: &str = "a media type such as application/json";
+        let text = text(&node, 128, EXPECTED, errors)?;
+        let fits = is_header_value(text);
+        if !fits {
+            node.reject(EXPECTED, errors);
+        }
+        fits.then_some(text)
+    });
+    let own = fields.get("accept").map(|node| accept::read(&node, &base.around, errors));
+    let charge = fields
+        .require("price", "free, or {per_request: \"$0.01\"}", errors)
+        .and_then(|node| price::read(&node, errors));
+    let (price, templates) = match &charge {
+        None => return None,
+        Some(Charge::Free) => (Price::Free, Vec::new()),
+        Some(Charge::PerRequest { .. }) => {
+            let Some(templates) = own.as_ref().or(common) else {
+                errors.add(&format!("{}.accept", node.path), "nothing", "offers, here or in accept");
+                return None;
+            };
+            (Price::Charged, templates.clone()?)
+        }
+    };
+    let defaults = templates.iter().map(|template| template.default_of_clients).collect();
+    let mut offers = Vec::new();
+    for template in templates {
+        offers.extend(priced(template, charge.as_ref(), base.facilitators, complained, errors));
+    }
+    check_permits(node, &offers, base.challenge, errors);
+    Some(Compiled {
+        route: Route {
+            name: name?.into(),
+            matcher,
+            price,
+            offers,
+            description: description?.into(),
+            mime_type: mime_type?.into(),
+        },
+        defaults,
+    })
+}
+
+fn name_of<'v>(node: &Node<'v>, names: &mut BTreeSet<&'v str>, errors: &mut Errors) -> Option<&'v str> {
+    const EXPECTED: &str = "a name of 1 to 64 letters, digits, '-' and '_'";
+    let name = node.text(EXPECTED, errors)?;
+    let fits = (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if !fits {
+        node.reject(EXPECTED, errors);
+    } else if !names.insert(name) {
+        node.reject("a name that no other route has", errors);
+    }
+    Some(name)
+}
+
+fn text<'v>(node: &Node<'v>, longest: usize, expected: &str, errors: &mut Errors) -> Option<&'v str> {
+    let text = node.text(expected, errors)?;
+    if text.len() > longest || text.chars().any(char::is_control) {
+        node.reject(expected, errors);
+        return None;
+    }
+    Some(text)
+}
+
+/// Fills in what an offer costs and who settles it.
+fn priced(
+    template: Template,
+    charge: Option<&Charge<'_>>,
+    facilitators: &[Facilitator],
+    complained: &mut BTreeSet<String>,
+    errors: &mut Errors,
+) -> Option<Offer> {
+    let Some(Charge::PerRequest { path, by_currency }) = charge else {
+        return None;
+    };
+    let mut offer = template.offer;
+    offer.facilitators = for_network(facilitators, &offer.asset.network);
+    if offer.facilitators.is_empty() && complained.insert(template.path.clone()) {
+        let network = format!("\"{}\"", offer.asset.network);
+        let expected = "a network that at least one of facilitators serves";
+        errors.add(&format!("{}.network", template.path), network, expected);
+    }
+    let Some((_, decimal)) = by_currency.iter().find(|(currency, _)| **currency == *offer.asset.currency) else {
+        let (currency, symbol) = (&offer.asset.currency, &offer.asset.symbol);
+        errors.add(
+            path,
+            format!("no price in {currency}"),
+            format!("one, such as {{{currency}: \"0.01\"}}, because {} takes {symbol}", template.path),
+        );
+        return None;
+    };
+    match decimal.to_atomic(offer.asset.decimals) {
+        Ok(amount) => offer.amount = amount,
+        Err(error) => {
+            let symbol = &offer.asset.symbol;
+            errors.add(path, format!("more than can be paid in {symbol}"), error.to_string());
+        }
+    }
+    Some(offer)
+}
+
+/// A LibertAI client reads the first item of the v1 body alone, a published v1 client nothing but `exact` ones: one body
+/// cannot serve both.
+fn check_permits(node: &Node<'_>, offers: &[Offer], challenge: ChallengeStyle, errors: &mut Errors) {
+    let permit = |offer: &Offer| matches!(offer.transfer, Transfer::Permit { .. });
+    if !offers.iter().any(permit) {
+        return;
+    }
+    let path = format!("{}.accept", node.path);
+    if offers.iter().any(readable_by_v1_clients) {
+        errors.add(
+            &path,
+            "an offer with transfer: permit beside an exact one that v1 clients read",
+            "a route of its own for transfer: permit (its clients read the first v1 offer only)",
+        );
+    }
+    if !challenge.v1 {
+        errors.add(
+            &path,
+            "an offer with transfer: permit while challenge.v1 is false",
+            "challenge.v1: true, the only place where it is offered",
+        );
+    }
+}
+
+/// Whether the published v1 clients can pay an offer.
+pub(super) fn readable_by_v1_clients(offer: &Offer) -> bool {
+    offer.scheme == Scheme::Exact
+        && offer.asset.network.known_to_v1_clients()
+        && matches!(offer.transfer, Transfer::Eip3009 | Transfer::Solana)
+}

@@ -1,0 +1,82 @@
+//! What is allowed but probably not meant.
+
+use super::routes::{Compiled, readable_by_v1_clients};
+use super::{ChallengeStyle, Config};
+use crate::pricing::{Decimal, Offer};
+
+/// How many warnings are kept.
+const MAX_WARNINGS: usize = 50;
+
+/// `PAYMENT-REQUIRED` above this leaves little of a client's header budget (8 to 16 KB in all).
+const LARGE_CHALLENGE: usize = 2048;
+
+/// Warnings about a configuration; `defaults` is told for each route which of its offers are in a default token.
+pub(super) fn collect(config: &Config, defaults: &[Vec<bool>]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.public_url.as_deref().is_some_and(|url| url.starts_with("http://")) {
+        warnings.push("public_url is http: payments can be read on the way, and clients may refuse it".to_owned());
+    }
+    for (index, (route, defaults)) in config.routes.iter().zip(defaults).enumerate() {
+        if warnings.len() >= MAX_WARNINGS {
+            warnings.push("there may be more warnings; these are the first ones".to_owned());
+            break;
+        }
+        if !route.is_priced() {
+            continue;
+        }
+        let name = &route.name;
+        if let Some(earlier) = config.routes.rivals(index).find(|earlier| earlier.matcher.covers(&route.matcher)) {
+            warnings.push(format!(
+                "route {name} never gets a request: route {} takes all of them",
+                earlier.name
+            ));
+        }
+        warnings.extend(price_warning(&route.offers, config.challenge).map(|warning| format!("route {name}: {warning}")));
+        let others: Vec<&str> = (route.offers.iter().zip(defaults))
+            .filter(|(_, default)| !**default)
+            .map(|(offer, _)| &*offer.asset.symbol)
+            .collect();
+        if !others.is_empty() {
+            warnings.push(format!(
+                "route {name}: official clients pay in {} only if told to: it is not the default token of its network",
+                others.join(", ")
+            ));
+        }
+        let length = estimate(route.description.len(), route.mime_type.len(), &route.offers);
+        if length > LARGE_CHALLENGE {
+            warnings.push(format!(
+                "route {name}: PAYMENT-REQUIRED will take about {length} bytes; offer fewer ways to pay, or shorten the description"
+            ));
+        }
+    }
+    warnings
+}
+
+/// The offers' flags, taken out of compiled routes in order.
+pub(super) fn defaults(compiled: &[Compiled]) -> Vec<Vec<bool>> {
+    compiled.iter().map(|compiled| compiled.defaults.clone()).collect()
+}
+
+/// Official clients refuse by default what costs more than $1 (v2) or 0.10 USDC (v1).
+fn price_warning(offers: &[Offer], challenge: ChallengeStyle) -> Option<&'static str> {
+    let above = |offer: &Offer, limit: &str| {
+        let limit = Decimal::parse(limit, false).and_then(|limit| limit.to_atomic(offer.asset.decimals));
+        &*offer.asset.currency == "usd" && limit.is_ok_and(|limit| offer.amount > limit)
+    };
+    if offers.iter().any(|offer| above(offer, "1")) {
+        return Some("official clients refuse to pay more than $1 unless told otherwise");
+    }
+    let v1 = challenge.v1 && offers.iter().any(|offer| readable_by_v1_clients(offer) && above(offer, "0.1"));
+    v1.then_some("official v1 clients refuse to pay more than 0.10 USDC unless told otherwise")
+}
+
+/// Bytes that `PAYMENT-REQUIRED` will roughly take: JSON in base64. The URL is taken to be of 100 bytes.
+fn estimate(description: usize, mime_type: usize, offers: &[Offer]) -> usize {
+    let mut json = 220usize.saturating_add(description).saturating_add(mime_type);
+    for offer in offers {
+        let domain = offer.asset.eip712.as_ref().map_or(0, |domain| domain.name.len());
+        let network = offer.asset.network.as_str().len();
+        json = json.saturating_add(270).saturating_add(domain).saturating_add(network);
+    }
+    json.div_ceil(3).saturating_mul(4)
+}
