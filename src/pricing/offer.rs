@@ -16,6 +16,16 @@ pub enum Scheme {
     Upto,
 }
 
+impl Scheme {
+    /// The name on the wire.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Upto => "upto",
+        }
+    }
+}
+
 /// How the token moves.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Transfer {

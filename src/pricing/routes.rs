@@ -62,6 +62,16 @@ impl Routes {
         self.routes.is_empty()
     }
 
+    /// Whether any route's conditions depend on the body.
+    pub fn use_body(&self) -> bool {
+        self.routes.iter().any(|route| route.matcher.model.is_some())
+    }
+
+    /// Whether any route's place depends on Envoy's name for its route.
+    pub fn use_envoy_route(&self) -> bool {
+        self.routes.iter().any(|route| route.matcher.envoy_route.is_some())
+    }
+
     /// Which routes are at a place, whatever their conditions.
     ///
     /// Does not allocate where the path is plain and lower-case and no route is there.

@@ -46,7 +46,13 @@ fn nearness(refusal: Refusal) -> u8 {
     }
 }
 
-fn fits(payment: &Payment, payable: &Payable<'_>) -> Result<(), Refusal> {
+/// Whether a payment means to take an offer: what it says it accepts, or, in v1 and plain headers, what it says at all; and whether
+/// its payload is of the offer's kind.
+///
+/// # Errors
+///
+/// The first thing that does not fit.
+pub fn fits(payment: &Payment, payable: &Payable<'_>) -> Result<(), Refusal> {
     let offer = payable.offer;
     match (&payment.accepted, &payment.terms) {
         (Some(accepted), _) => matches(accepted, payable)?,
