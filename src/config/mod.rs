@@ -20,11 +20,13 @@ mod secret;
 mod tests;
 mod text;
 mod warnings;
+mod wire_struct;
 
 pub use base58::decode_32 as decode_base58_32;
 pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SmartWalletPolicy};
 pub use error::ConfigError;
 pub use secret::Secret;
+pub use wire_struct::json_text;
 
 use addresses::PayToMap;
 use fields::{Errors, Node};
