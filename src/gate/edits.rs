@@ -1,0 +1,122 @@
+//! Changes to headers: what the backend and the client are told, and what is kept from them.
+
+use super::sale::Sale;
+use crate::x402::Network;
+
+/// Headers that tell the backend who paid. Only this filter may set them: copies sent by clients are removed on every route.
+pub const TRUSTED_HEADERS: [&str; 5] = ["x-x402-payer", "x-x402-network", "x-x402-asset", "x-x402-amount", "x-x402-scheme"];
+
+/// Headers in which clients pay.
+const PAYMENT_HEADERS: [&str; 10] = [
+    "payment-signature",
+    "x-payment",
+    "x-payment-signature",
+    "x-payment-payer",
+    "x-payment-amount",
+    "x-payment-asset",
+    "x-payment-network",
+    "x-payment-nonce",
+    "x-payment-valid-after",
+    "x-payment-valid-before",
+];
+
+/// Headers of receipts, whichever version of the protocol the client speaks.
+const RECEIPT_HEADERS: [&str; 2] = ["payment-response", "x-payment-response"];
+
+/// What caches between the buyer and us must tell apart.
+const VARY: &str = "PAYMENT-SIGNATURE, X-PAYMENT";
+
+/// Changes to a header map, in this order: removals, replacements, additions.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Edits {
+    /// Names to remove, in lower case.
+    pub remove: Vec<Box<str>>,
+    /// Names and values to set, replacing what is there.
+    pub set: Vec<(&'static str, String)>,
+    /// Names and values to add to what is there.
+    pub add: Vec<(&'static str, String)>,
+}
+
+impl Edits {
+    /// Removes copies of the filter's own headers that a client sent.
+    pub(super) fn distrust(mut self, headers: &[(&[u8], &[u8])]) -> Self {
+        self.remove_present(headers, &TRUSTED_HEADERS);
+        self
+    }
+
+    /// Removes the payment itself.
+    pub(super) fn keep_payment(mut self, headers: &[(&[u8], &[u8])]) -> Self {
+        self.remove_present(headers, &PAYMENT_HEADERS);
+        self
+    }
+
+    /// Removes one header.
+    pub(super) fn without(mut self, name: Option<&str>) -> Self {
+        self.remove.extend(name.map(Into::into));
+        self
+    }
+
+    /// Tells the backend who has paid what.
+    pub(super) fn tell_backend(mut self, payer: &str, network: &Network, asset: &str, amount: u128, scheme: &str) -> Self {
+        let [payer_name, network_name, asset_name, amount_name, scheme_name] = TRUSTED_HEADERS;
+        self.set = vec![
+            (payer_name, payer.into()),
+            (network_name, network.as_str().into()),
+            (asset_name, asset.into()),
+            (amount_name, amount.to_string()),
+            (scheme_name, scheme.into()),
+        ];
+        self
+    }
+
+    /// What every answer of a priced route loses: the backend's word to the filter, and receipts that are not ours.
+    pub(super) fn strip_answer(headers: &[(&[u8], &[u8])]) -> Self {
+        let mut edits = Self::default();
+        edits.remove_present(headers, &["settlement-overrides"]);
+        edits.remove_present(headers, &RECEIPT_HEADERS);
+        edits
+    }
+
+    /// Marks a paid answer as one buyer's: not for shared caches.
+    pub(super) fn private(mut self, headers: &[(&[u8], &[u8])], sale: &Sale) -> Self {
+        let directives: Vec<String> = headers
+            .iter()
+            .filter(|(name, _)| *name == b"cache-control")
+            .flat_map(|(_, value)| {
+                String::from_utf8_lossy(value)
+                    .split(',')
+                    .map(|part| part.trim().to_owned())
+                    .collect::<Vec<_>>()
+            })
+            .filter(|part| !part.is_empty() && part.bytes().all(|byte| (b' '..=b'~').contains(&byte)))
+            .collect();
+        let names = |directive: &String, name: &str| {
+            directive
+                .split('=')
+                .next()
+                .is_some_and(|first| first.trim().eq_ignore_ascii_case(name))
+        };
+        if !directives
+            .iter()
+            .any(|directive| names(directive, "private") || names(directive, "no-store"))
+        {
+            let mut kept: Vec<String> = directives
+                .into_iter()
+                .filter(|directive| !names(directive, "public") && !names(directive, "s-maxage"))
+                .collect();
+            kept.push("private".into());
+            self.set.push(("cache-control", kept.join(", ")));
+        }
+        self.add.push(("vary", VARY.into()));
+        if sale.audience.hints.origin {
+            self.add
+                .push(("access-control-expose-headers", RECEIPT_HEADERS.join(", ").to_ascii_uppercase()));
+        }
+        self
+    }
+
+    fn remove_present(&mut self, headers: &[(&[u8], &[u8])], names: &[&str]) {
+        let present = names.iter().filter(|name| headers.iter().any(|(sent, _)| *sent == name.as_bytes()));
+        self.remove.extend(present.map(|name| Box::from(*name)));
+    }
+}

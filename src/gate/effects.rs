@@ -1,0 +1,93 @@
+//! What a gate asks of its host.
+
+use super::edits::Edits;
+use super::settlement::Settlement;
+use super::verifying::Dispatch;
+use crate::x402::Answer;
+
+/// A callout that was sent: the number under which its answer will arrive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub struct CalloutToken(pub u32);
+
+/// What is asked of a facilitator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Endpoint {
+    /// `POST /verify`
+    Verify,
+    /// `POST /settle`
+    Settle,
+    /// `GET /supported`
+    Supported,
+}
+
+impl Endpoint {
+    /// The path, below the facilitator's URL.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Verify => "/verify",
+            Self::Settle => "/settle",
+            Self::Supported => "/supported",
+        }
+    }
+
+    /// The HTTP method.
+    pub fn method(self) -> &'static str {
+        match self {
+            Self::Verify | Self::Settle => "POST",
+            Self::Supported => "GET",
+        }
+    }
+}
+
+/// A call to a facilitator, ready to be sent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// Index into the configuration's facilitators.
+    pub facilitator: usize,
+    /// What is asked.
+    pub endpoint: Endpoint,
+    /// JSON; empty for a GET.
+    pub body: Vec<u8>,
+    /// How long the answer may take, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CalloutReply<'a> {
+    /// The facilitator answered.
+    Answered {
+        /// HTTP status.
+        status: u16,
+        /// The whole body, or as much of it as is ever looked at.
+        body: &'a [u8],
+    },
+    /// The facilitator certainly did not get the request: no such cluster, no healthy endpoint, connection refused.
+    NotSent,
+    /// No answer, and no telling what the facilitator did: timeout or reset.
+    Lost,
+}
+
+/// What the host does with a request.
+#[must_use]
+pub enum RequestEffect {
+    /// Let it go on, with these changes to its headers.
+    Forward(Edits),
+    /// Answer it in the backend's place.
+    Answer(Answer),
+    /// Pause it and send the call.
+    Verify(Box<Dispatch>),
+}
+
+/// What the host does with an answer's headers.
+#[must_use]
+pub enum ResponseEffect {
+    /// Let them go on as they are.
+    Pass,
+    /// Let them go on, with these changes.
+    Edit(Edits),
+    /// Answer in the backend's place; no byte of its answer leaves.
+    Answer(Answer),
+    /// Pause and hand this to the root context.
+    Settle(Box<Settlement>),
+}

@@ -1,0 +1,64 @@
+//! What the world looks like at the moment of an event, and what there is to say about it.
+
+use crate::config::Config;
+use crate::replay::{Claims, SharedStore, UnixSeconds};
+use crate::supported::Table;
+use crate::x402::Refusal;
+
+/// Time, shared data and configuration: all that a gate may look at beside the event itself.
+pub struct Env<'a> {
+    /// When the event happened.
+    pub now: UnixSeconds,
+    /// The configuration of this stream's plugin.
+    pub config: &'a Config,
+    /// What the facilitators have said of themselves.
+    pub supported: &'a Table,
+    /// Data shared by all workers.
+    pub store: &'a dyn SharedStore,
+    /// The claims in it.
+    pub claims: &'a Claims,
+    /// The secret that claim keys are hashed with.
+    pub secret: &'a [u8; 16],
+    /// Where the gate says what happened.
+    pub notes: &'a mut Notes,
+}
+
+/// What happened, for metrics, access logs and Envoy's log. Holds no prompt, key or signature.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Notes {
+    /// For metrics, in order.
+    pub events: Vec<Note>,
+    /// Filter state for access logs: name without the `x402_`, and value.
+    pub attributes: Vec<(&'static str, String)>,
+    /// Lines for Envoy's log that an operator should see.
+    pub warnings: Vec<String>,
+}
+
+/// One thing that happened, for metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Note {
+    /// A challenge was answered to a request without payment; the index is the route's.
+    Challenged(usize),
+    /// A request was refused.
+    Refused(Refusal),
+    /// /verify ended: `valid`, `refused`, `unavailable`.
+    Verified(&'static str),
+    /// /settle ended: `settled`, `refused`, `unknown`, `unavailable`.
+    Settled(&'static str),
+    /// Money came in: symbol, v1 name of the network, smallest units.
+    Earned(Box<str>, Box<str>, u128),
+    /// A payment was not settled because the backend failed or the client left before.
+    Released,
+    /// Claims alive changed by this many.
+    Claims(i64),
+}
+
+impl Notes {
+    pub(super) fn event(&mut self, note: Note) {
+        self.events.push(note);
+    }
+
+    pub(super) fn attribute(&mut self, name: &'static str, value: impl Into<String>) {
+        self.attributes.push((name, value.into()));
+    }
+}

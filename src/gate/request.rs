@@ -1,0 +1,194 @@
+//! The first event: a request's headers, and what the reader found in its body.
+
+use super::Gate;
+use super::answer::{Audience, refuse, refuse_plainly};
+use super::edits::Edits;
+use super::effects::RequestEffect;
+use super::env::{Env, Note};
+use super::keys::{self, Key};
+use super::response::Keyed;
+use super::sale::{Sale, note_change};
+use super::verifying::Dispatch;
+use crate::precheck::{self, Terms};
+use crate::pricing::{Condition, Place, RequestFacts, Selection};
+use crate::reader::{BodyFacts, Why};
+use crate::replay::Held;
+use crate::x402::{Answer, Payment, Refusal, decode};
+
+/// A request, as the gate sees it.
+#[derive(Clone, Copy)]
+pub struct Request<'a> {
+    /// Where it goes.
+    pub place: Place<'a>,
+    /// `:scheme`.
+    pub scheme: &'a [u8],
+    /// Every header, repeated ones as often as they were sent, names in lower case.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+    /// What the reader found; `None` if no reader is in front.
+    pub body: Option<&'a BodyFacts>,
+}
+
+impl Request<'_> {
+    fn has(&self, name: &[u8]) -> bool {
+        self.headers.iter().any(|(sent, _)| *sent == name)
+    }
+
+    fn upgrades(&self) -> bool {
+        self.place.method.eq_ignore_ascii_case(b"connect") || self.has(b"upgrade") || self.has(b":protocol")
+    }
+}
+
+/// Decides what happens to a request.
+pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let facts = RequestFacts {
+        place: request.place,
+        headers: request.headers,
+        body: request.body,
+    };
+    let refused = match env.config.routes.select(&facts) {
+        Selection::Priced(route) => return priced(request, route, env),
+        Selection::Free(_) => return (Gate::Done, RequestEffect::Forward(free(request, env))),
+        Selection::Unmatched | Selection::Preflight => {
+            return (Gate::Done, RequestEffect::Forward(Edits::default().distrust(request.headers)));
+        }
+        Selection::Denied => (Refusal::NoRoute, String::new()),
+        Selection::Ambiguous => (Refusal::AmbiguousPath, String::new()),
+        Selection::NeedsBody => (Refusal::ReaderMissing, String::new()),
+        Selection::UnreadableBody { .. } => (Refusal::UnreadableBody, unreadable(request.body).into()),
+        Selection::ConditionFailed { condition, .. } => (Refusal::RouteConditionFailed, condition_text(&condition)),
+    };
+    (Gate::Done, RequestEffect::Answer(refuse_plainly(env, refused.0, &refused.1)))
+}
+
+fn unreadable(body: Option<&BodyFacts>) -> &'static str {
+    match body {
+        Some(BodyFacts::Unreadable(why)) => match why {
+            Why::Encoded => "the body is encoded: send it without content-encoding",
+            Why::NotJson => "the body's content-type is not application/json",
+            Why::Malformed => "the body is not well-formed JSON in UTF-8",
+            Why::NotAnObject => "the body is not a JSON object",
+            Why::Duplicate => "the body has the key model more than once",
+            Why::BadModel => "the body's model is not a short string",
+        },
+        _ => "",
+    }
+}
+
+fn condition_text(condition: &Condition) -> String {
+    match condition {
+        Condition::Model => "the body's model is not one that is sold here".into(),
+        Condition::Header(name) => format!("the header {name} is not as a route of this path asks for"),
+        Condition::Body => "a JSON body with a model is asked for".into(),
+    }
+}
+
+/// A free route passes everything on, a payment too: it may be meant for the backend. A dummy key means nothing there either.
+fn free(request: &Request<'_>, env: &Env<'_>) -> Edits {
+    let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
+    Edits::default()
+        .distrust(request.headers)
+        .without(dummy.then(|| keys::header(&env.config.access)))
+}
+
+fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    if let Some(route) = env.config.routes.by_index(route) {
+        env.notes.attribute("route", &*route.name);
+    }
+    if request.upgrades() {
+        return (
+            Gate::Done,
+            RequestEffect::Answer(refuse_plainly(env, Refusal::UpgradeNotPayable, "")),
+        );
+    }
+    if keys::bypassed(&env.config.access, request.headers) {
+        env.notes.attribute("outcome", "bypassed");
+        return (Gate::Done, RequestEffect::Forward(free(request, env).keep_payment(request.headers)));
+    }
+    let audience = Audience::of(request, env.config);
+    let payment = match decode(request.headers.iter().copied()) {
+        Ok(Some(payment)) => payment,
+        Ok(None) => return unpaid(request, route, audience, env),
+        Err(error) => return answered(refuse(env, &audience, route, error.refusal, None, &error.detail)),
+    };
+    paid(request, route, audience, payment, env)
+}
+
+fn answered(answer: Answer) -> (Gate, RequestEffect) {
+    (Gate::Done, RequestEffect::Answer(answer))
+}
+
+/// No payment: a real key goes to a backend that checks keys itself, everybody else gets a challenge.
+fn unpaid(request: &Request<'_>, route: usize, audience: Audience, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let takes_keys = env.config.access.api_keys_header.is_some();
+    if takes_keys && keys::key(&env.config.access, request.headers) == Key::Real {
+        env.notes.attribute("outcome", "api_key");
+        let edits = Edits::default().distrust(request.headers);
+        return (Gate::Keyed(Keyed::new(route, audience)), RequestEffect::Forward(edits));
+    }
+    answered(refuse(env, &audience, route, Refusal::PaymentRequired, None, ""))
+}
+
+fn paid(request: &Request<'_>, route: usize, audience: Audience, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let Some(offers) = env.config.routes.by_index(route).map(|route| &*route.offers) else {
+        return answered(refuse(env, &audience, route, Refusal::OffersNotReady, None, ""));
+    };
+    let terms = Terms {
+        offers,
+        supported: env.supported,
+        bounds: &env.config.pre_check,
+        resource: &audience.resource,
+        secret: env.secret,
+        now: env.now,
+    };
+    let approved = match precheck::pre_check(&payment, &terms) {
+        Ok(approved) => approved,
+        Err(refused) => return answered(refuse(env, &audience, route, refused.refusal, None, &refused.detail)),
+    };
+    match env.claims.claim(env.store, &approved.claim, approved.expiry, env.now) {
+        Ok(change) => note_change(Ok(change), env),
+        Err(held) => {
+            let refusal = match held {
+                Held::InUse => Refusal::PaymentInUse,
+                Held::Pending => Refusal::SettlementPending,
+                Held::Spent => Refusal::NonceAlreadyUsed,
+                Held::Full | Held::Contended => Refusal::ClaimsUnavailable,
+            };
+            env.notes.attribute("payer", approved.payer);
+            return answered(refuse(env, &audience, route, refusal, None, ""));
+        }
+    }
+    let sale = Sale {
+        route,
+        offer: approved.offer,
+        ready: approved.ready,
+        payment,
+        payer: approved.payer,
+        claim: approved.claim,
+        expiry: approved.expiry,
+        audience,
+    };
+    let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
+    let edits = Edits::default()
+        .distrust(request.headers)
+        .keep_payment(request.headers)
+        .without(dummy.then(|| keys::header(&env.config.access)));
+    match Dispatch::verify(sale, edits, env) {
+        Ok(dispatch) => (Gate::Done, RequestEffect::Verify(Box::new(dispatch))),
+        Err(answer) => answered(answer),
+    }
+}
+
+impl Env<'_> {
+    pub(super) fn refused(&mut self, refusal: Refusal, route: Option<usize>) {
+        match (refusal, route) {
+            (Refusal::PaymentRequired, Some(route)) => self.notes.event(Note::Challenged(route)),
+            _ => self.notes.event(Note::Refused(refusal)),
+        }
+        let outcome = if refusal == Refusal::PaymentRequired {
+            "challenged"
+        } else {
+            refusal.row().reason
+        };
+        self.notes.attribute("outcome", outcome);
+    }
+}

@@ -1,0 +1,84 @@
+//! The answer's headers: is it the backend's, and is it paid for?
+
+use super::Gate;
+use super::answer::{Audience, refuse};
+use super::edits::Edits;
+use super::effects::ResponseEffect;
+use super::env::{Env, Note};
+use super::sale::Sale;
+use super::settlement::Settlement;
+use crate::x402::Refusal;
+
+/// The headers of an answer.
+#[derive(Clone, Copy)]
+pub struct Response<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// Whether the backend gave this answer, rather than Envoy or another filter (`code_details` is `via_upstream`).
+    pub from_backend: bool,
+    /// Every header, names in lower case.
+    pub headers: &'a [(&'a [u8], &'a [u8])],
+}
+
+impl Response<'_> {
+    /// 2xx and 3xx are paid for. Below that is no answer yet, above it none that is worth money.
+    fn is_paid_for(&self) -> bool {
+        self.from_backend && (200..400).contains(&self.status)
+    }
+}
+
+/// A request whose API key the backend checks.
+pub struct Keyed {
+    route: usize,
+    audience: Audience,
+}
+
+impl Keyed {
+    pub(super) fn new(route: usize, audience: Audience) -> Self {
+        Self { route, audience }
+    }
+
+    /// The backend's own 402 (out of credits) becomes a challenge.
+    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+        if response.from_backend && response.status == 402 {
+            return ResponseEffect::Answer(refuse(env, &self.audience, self.route, Refusal::PaymentRequired, None, ""));
+        }
+        ResponseEffect::Pass
+    }
+}
+
+/// A verified request that is with the backend.
+pub struct Forwarding {
+    sale: Sale,
+}
+
+impl Forwarding {
+    pub(super) fn new(sale: Sale) -> Self {
+        Self { sale }
+    }
+
+    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+        let edits = Edits::strip_answer(response.headers);
+        if response.is_paid_for() {
+            let edits = edits.private(response.headers, &self.sale);
+            return Settlement::begin(self.sale, edits, env);
+        }
+        env.notes.event(Note::Released);
+        env.notes.attribute("outcome", "not_charged");
+        self.sale.release(env);
+        ResponseEffect::Edit(edits)
+    }
+
+    /// The stream ended before the backend's headers came: a reset, or the client left.
+    pub(super) fn gone(self, env: &mut Env<'_>) {
+        env.notes.event(Note::Released);
+        env.notes.attribute("outcome", "gone_before_answer");
+        self.sale.release(env);
+    }
+}
+
+impl From<Keyed> for Gate {
+    fn from(keyed: Keyed) -> Self {
+        Self::Keyed(keyed)
+    }
+}

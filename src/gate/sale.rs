@@ -1,0 +1,115 @@
+//! A payment on its way: what was bought, with what, and the claim held on it.
+
+use super::answer::Audience;
+use super::effects::{Call, Endpoint};
+use super::env::{Env, Note};
+use crate::pricing::{Offer, Route};
+use crate::replay::{ClaimKey, UnixSeconds};
+use crate::supported::Ready;
+use crate::x402::facilitator::{Speaks, verify_or_settle_body};
+use crate::x402::{Payable, Payment, Receipt};
+
+/// A payment that passed the pre-check and whose claim this request holds.
+pub(super) struct Sale {
+    /// Index of the route.
+    pub(super) route: usize,
+    /// Index of the route's offer that is taken.
+    pub(super) offer: usize,
+    /// Who verifies and settles, and the facts in the requirements.
+    pub(super) ready: Ready,
+    /// What the client sent.
+    pub(super) payment: Payment,
+    /// The account that pays; empty until the facilitator has named it.
+    pub(super) payer: String,
+    /// The claim.
+    pub(super) claim: ClaimKey,
+    /// When the claim may be forgotten.
+    pub(super) expiry: UnixSeconds,
+    /// What an answer to this client must look like.
+    pub(super) audience: Audience,
+}
+
+impl Sale {
+    /// The offer that is taken. `None` cannot happen while the configuration that the stream began with is in use.
+    pub(super) fn offer<'a>(&self, env: &Env<'a>) -> Option<&'a Offer> {
+        self.route(env)?.offers.get(self.offer)
+    }
+
+    pub(super) fn route<'a>(&self, env: &Env<'a>) -> Option<&'a Route> {
+        env.config.routes.by_index(self.route)
+    }
+
+    /// The call to the facilitator, in the payment's own version of the protocol unless only the other one is spoken.
+    pub(super) fn call(&self, endpoint: Endpoint, env: &Env<'_>) -> Option<Call> {
+        let (route, offer) = (self.route(env)?, self.offer(env)?);
+        let facilitator = env.config.facilitators.get(self.ready.facilitator)?;
+        let payable = Payable {
+            offer,
+            facts: self.ready.facts(),
+        };
+        // A facilitator that has not been heard of yet is taken at the payment's word.
+        let speaks = env.supported.known(self.ready.facilitator).map(|supported| supported.speaks(offer));
+        let speaks = speaks
+            .filter(|speaks| speaks.v1 || speaks.v2)
+            .unwrap_or(Speaks { v1: true, v2: true });
+        let listing = self.audience.listing(route);
+        let body = verify_or_settle_body(&self.payment, &payable, &listing, offer.amount, speaks).ok()?;
+        let timeout_ms = match endpoint {
+            Endpoint::Settle => facilitator.settle_timeout_ms,
+            Endpoint::Verify | Endpoint::Supported => facilitator.verify_timeout_ms,
+        };
+        Some(Call {
+            facilitator: self.ready.facilitator,
+            endpoint,
+            body,
+            timeout_ms,
+        })
+    }
+
+    /// The header that tells the client of its settlement, `error` being why it failed.
+    pub(super) fn receipt(
+        &self,
+        transaction: &str,
+        amount: Option<&str>,
+        error: Option<&str>,
+        env: &Env<'_>,
+    ) -> Option<(&'static str, String)> {
+        let receipt = Receipt {
+            network: &self.offer(env)?.asset.network,
+            payer: Some(&*self.payer).filter(|payer| !payer.is_empty()),
+            transaction,
+            amount,
+            error,
+        };
+        Some(receipt.header(self.payment.dialect))
+    }
+
+    /// Gives the payment back: the client may send it again.
+    pub(super) fn release(&self, env: &mut Env<'_>) {
+        let change = env.claims.release(env.store, &self.claim, env.now);
+        note_change(change, env);
+    }
+
+    /// The settlement's outcome is not known: nobody may use the payment until it is.
+    pub(super) fn hold_pending(&self, env: &mut Env<'_>) {
+        let change = env.claims.mark_pending(env.store, &self.claim, self.expiry, env.now);
+        note_change(change, env);
+    }
+
+    /// The money has moved: the payment buys nothing any more.
+    pub(super) fn spend(&self, env: &mut Env<'_>) {
+        let change = env.claims.mark_spent(env.store, &self.claim, self.expiry, env.now);
+        note_change(change, env);
+    }
+}
+
+/// A change that the store would not take is worth a warning: the claim then ends by its expiry.
+pub(super) fn note_change(change: Result<crate::replay::Change, crate::replay::Contended>, env: &mut Env<'_>) {
+    match change {
+        Ok(change) => env.notes.event(Note::Claims(change.net())),
+        Err(_) => env
+            .notes
+            .warnings
+            .push("a claim could not be updated: it stays as it is until the payment expires".into()),
+    }
+}

@@ -1,0 +1,131 @@
+//! Waiting for /verify.
+
+use super::Gate;
+use super::answer::refuse;
+use super::edits::Edits;
+use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect};
+use super::env::{Env, Note};
+use super::response::Forwarding;
+use super::sale::Sale;
+use crate::x402::facilitator::{Verify, parse_verify};
+use crate::x402::{Answer, Refusal};
+
+/// A call to /verify that has yet to be sent. Nothing is paused before it is.
+pub struct Dispatch {
+    call: Call,
+    waiting: Waiting,
+}
+
+/// What waits for the call.
+pub struct Waiting {
+    sale: Sale,
+    edits: Edits,
+}
+
+impl Dispatch {
+    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> Result<Self, Answer> {
+        match sale.call(Endpoint::Verify, env) {
+            Some(call) => Ok(Self {
+                call,
+                waiting: Waiting { sale, edits },
+            }),
+            None => Err(unavailable(&sale, env)),
+        }
+    }
+
+    /// The call, and what waits for it.
+    pub fn split(self) -> (Call, Waiting) {
+        (self.call, self.waiting)
+    }
+}
+
+impl Waiting {
+    /// The call was sent: the request may be paused, its answer will come.
+    pub fn sent(self, token: CalloutToken) -> Gate {
+        Gate::Verifying(Box::new(Verifying {
+            token,
+            sale: self.sale,
+            edits: self.edits,
+        }))
+    }
+
+    /// The call could not be sent and no answer will come.
+    pub fn not_sent(self, env: &mut Env<'_>) -> Answer {
+        unavailable(&self.sale, env)
+    }
+}
+
+/// A request that is paused until /verify has been answered.
+pub struct Verifying {
+    token: CalloutToken,
+    sale: Sale,
+    edits: Edits,
+}
+
+impl Verifying {
+    pub(super) fn waits_for(&self, token: CalloutToken) -> bool {
+        self.token == token
+    }
+
+    pub(super) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+        let verdict = match reply {
+            CalloutReply::Answered { status, body } => parse_verify(*status, body),
+            CalloutReply::NotSent => Verify::Unusable {
+                why: "it cannot be reached".into(),
+            },
+            CalloutReply::Lost => Verify::Unusable {
+                why: "it did not answer".into(),
+            },
+        };
+        match verdict {
+            Verify::Valid { payer } => self.valid(payer, env),
+            Verify::Refused { reason, refusal } => {
+                env.notes.event(Note::Verified("refused"));
+                env.notes.attribute("payer", &*self.sale.payer);
+                self.sale.release(env);
+                (
+                    Gate::Done,
+                    RequestEffect::Answer(refuse(env, &self.sale.audience, self.sale.route, refusal, Some(&reason), "")),
+                )
+            }
+            Verify::Unusable { why } => {
+                env.notes
+                    .warnings
+                    .push(format!("facilitator {}: /verify: {why}", self.sale.ready.facilitator));
+                (Gate::Done, RequestEffect::Answer(unavailable(&self.sale, env)))
+            }
+        }
+    }
+
+    fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+        let Self { mut sale, edits, .. } = self;
+        env.notes.event(Note::Verified("valid"));
+        // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
+        if sale.payer.is_empty() {
+            sale.payer = payer.unwrap_or_default();
+        }
+        let Some(offer) = sale.offer(env) else {
+            return (Gate::Done, RequestEffect::Answer(unavailable(&sale, env)));
+        };
+        let asset = &offer.asset;
+        let edits = edits.tell_backend(&sale.payer, &asset.network, &asset.address, offer.amount.0, offer.scheme.name());
+        env.notes.attribute("payer", &*sale.payer);
+        env.notes.attribute("network", asset.network.as_str());
+        env.notes.attribute("asset", &*asset.symbol);
+        env.notes.attribute("amount", offer.amount.0.to_string());
+        (Gate::Forwarding(Box::new(Forwarding::new(sale))), RequestEffect::Forward(edits))
+    }
+
+    pub(super) fn gone(self, env: &mut Env<'_>) {
+        env.notes.event(Note::Released);
+        env.notes.attribute("outcome", "gone_while_verifying");
+        self.sale.release(env);
+    }
+}
+
+/// No verdict: the payment is not at fault and may be sent again.
+fn unavailable(sale: &Sale, env: &mut Env<'_>) -> Answer {
+    env.notes.event(Note::Verified("unavailable"));
+    sale.release(env);
+    refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "")
+}

@@ -1,0 +1,710 @@
+//! The gate, event by event: each way through the state machine, each end of a claim.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)] // tests
+
+mod support;
+
+use serde_json::{Value, json};
+use support::{NOW, Payer, Terms, base64, unbase64, v1, v2};
+use x402_envoy::config::{Config, parse};
+use x402_envoy::gate::{
+    Call, CalloutReply, CalloutToken, Edits, Endpoint, Env, Gate, Note, Notes, Request, RequestEffect, Response, ResponseEffect,
+    Settlement, open,
+};
+use x402_envoy::pricing::Place;
+use x402_envoy::reader::{BodyFacts, read_body};
+use x402_envoy::replay::{Claims, MemoryStore, UnixSeconds};
+use x402_envoy::supported::Table;
+use x402_envoy::x402::Answer;
+
+const TOKEN: CalloutToken = CalloutToken(7);
+const VALID: CalloutReply<'static> = CalloutReply::Answered {
+    status: 200,
+    body: br#"{"isValid":true}"#,
+};
+const SETTLED: CalloutReply<'static> = CalloutReply::Answered {
+    status: 200,
+    body:
+        br#"{"success":true,"transaction":"0x34f0300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0ba","network":"eip155:84532"}"#,
+};
+
+fn configuration() -> Value {
+    json!({
+        "pay_to": {"eip155": support::SELLER.to_string()},
+        "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
+        "facilitators": [{"cluster": "facilitator", "url": "http://127.0.0.1:4022"}],
+        "unmatched": "pass",
+        "routes": [
+            {"name": "health", "match": {"path": "/healthz"}, "price": "free"},
+            {"name": "model", "match": {"path": "/model", "model": "gpt-4o*"}, "price": {"per_request": "$0.001"}},
+            {"name": "paid", "match": {"path": "/paid"}, "price": {"per_request": "$0.001"}},
+        ],
+        "access": {"dummy_api_keys": ["x402"], "api_keys": {"header": "authorization", "then": "backend"},
+                   "bypass": [{"header": "x-internal-caller", "value": "hunter2hunter2"}]},
+    })
+}
+
+/// One store, one configuration, one clock.
+struct World {
+    config: Config,
+    store: MemoryStore,
+    claims: Claims,
+    table: Table,
+    now: u64,
+    notes: Notes,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with(&configuration())
+    }
+
+    fn with(configuration: &Value) -> Self {
+        let config = parse(configuration.to_string().as_bytes()).unwrap();
+        let claims = Claims::new(config.max_claims);
+        Self {
+            config,
+            store: MemoryStore::new(),
+            claims,
+            table: Table::default(),
+            now: NOW,
+            notes: Notes::default(),
+        }
+    }
+
+    fn env<T>(&mut self, event: impl FnOnce(&mut Env<'_>) -> T) -> T {
+        event(&mut Env {
+            now: UnixSeconds(self.now),
+            config: &self.config,
+            supported: &self.table,
+            store: &self.store,
+            claims: &self.claims,
+            secret: &[9; 16],
+            notes: &mut self.notes,
+        })
+    }
+
+    fn request(&mut self, path: &str, headers: &[(&str, &[u8])], body: Option<&BodyFacts>) -> (Gate, RequestEffect) {
+        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+        let place = Place {
+            method: b"GET",
+            authority: b"api.example.com",
+            path: path.as_bytes(),
+            envoy_route: None,
+            is_cors_preflight: false,
+        };
+        self.env(|env| {
+            open(
+                &Request {
+                    place,
+                    scheme: b"https",
+                    headers: &headers,
+                    body,
+                },
+                env,
+            )
+        })
+    }
+
+    /// The answer that a request to /paid gets at once.
+    fn refused(&mut self, headers: &[(&str, &[u8])]) -> Answer {
+        match self.request("/paid", headers, None) {
+            (Gate::Done, RequestEffect::Answer(answer)) => answer,
+            _ => panic!("the request was not answered"),
+        }
+    }
+
+    /// A request to /paid that waits for /verify, and the call.
+    fn verifying(&mut self, headers: &[(&str, &[u8])]) -> (Gate, Call) {
+        match self.request("/paid", headers, None) {
+            (Gate::Done, RequestEffect::Verify(dispatch)) => {
+                let (call, waiting) = dispatch.split();
+                (waiting.sent(TOKEN), call)
+            }
+            (_, RequestEffect::Answer(answer)) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
+            _ => panic!("the request was let through"),
+        }
+    }
+
+    /// A verified request, and what the backend sees of it.
+    fn forwarded(&mut self, headers: &[(&str, &[u8])]) -> (Gate, Edits) {
+        let (mut gate, _) = self.verifying(headers);
+        match self.env(|env| gate.on_verified(TOKEN, &VALID, env)) {
+            Some(RequestEffect::Forward(edits)) => (gate, edits),
+            _ => panic!("not forwarded"),
+        }
+    }
+
+    /// A settlement that waits to be sent, the backend having answered 200.
+    fn settling(&mut self, headers: &[(&str, &[u8])]) -> Settlement {
+        let (mut gate, _) = self.forwarded(headers);
+        match self.respond(&mut gate, 200, true) {
+            ResponseEffect::Settle(settlement) => *settlement,
+            _ => panic!("not settling"),
+        }
+    }
+
+    fn respond(&mut self, gate: &mut Gate, status: u16, from_backend: bool) -> ResponseEffect {
+        let headers: [(&[u8], &[u8]); 3] = [
+            (b"cache-control", b"public, max-age=60"),
+            (b"payment-response", b"forged"),
+            (b"settlement-overrides", b"{}"),
+        ];
+        self.env(|env| {
+            gate.on_response(
+                &Response {
+                    status,
+                    from_backend,
+                    headers: &headers,
+                },
+                env,
+            )
+        })
+    }
+
+    fn settled(&mut self, settlement: Settlement, reply: &CalloutReply<'_>) -> ResponseEffect {
+        self.env(|env| settlement.settled(reply, env))
+    }
+
+    fn challenge(&mut self) -> Value {
+        let answer = self.refused(&[]);
+        unbase64(header(&answer, "payment-required").unwrap())
+    }
+
+    /// A v2 payment that passes, ready to be sent.
+    fn payment(&mut self, nonce: u8) -> Vec<u8> {
+        let accepted = self.challenge()["accepts"][0].clone();
+        base64(&v2(&accepted, Terms::good(nonce).payload(&Payer::new(1))))
+    }
+
+    fn counted(&self, wanted: &Note) -> usize {
+        self.notes.events.iter().filter(|event| *event == wanted).count()
+    }
+}
+
+fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(sent, _)| *sent == name).map(|(_, value)| &**value)
+}
+
+fn body(answer: &Answer) -> Value {
+    serde_json::from_slice(&answer.body).unwrap()
+}
+
+fn answer(effect: ResponseEffect) -> Answer {
+    match effect {
+        ResponseEffect::Answer(answer) => answer,
+        _ => panic!("not answered"),
+    }
+}
+
+fn edits(effect: ResponseEffect) -> Edits {
+    match effect {
+        ResponseEffect::Edit(edits) => edits,
+        _ => panic!("not let through"),
+    }
+}
+
+#[test]
+fn a_request_without_payment_is_challenged_for_every_client() {
+    let mut world = World::new();
+    let answer = world.refused(&[]);
+    assert_eq!(answer.status, 402);
+    let v2 = unbase64(header(&answer, "payment-required").unwrap());
+    assert_eq!(v2["resource"]["url"], "https://api.example.com/paid");
+    assert_eq!(v2["accepts"][0]["amount"], "1000");
+    assert_eq!(body(&answer)["accepts"][0]["maxAmountRequired"], "1000");
+    assert_eq!(header(&answer, "x-payment-amount"), Some("0.001"));
+    assert_eq!(world.counted(&Note::Challenged(2)), 1);
+}
+
+#[test]
+fn a_paid_request_is_verified_forwarded_settled_and_receipted() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, call) = world.verifying(&[("payment-signature", &payment), ("x-x402-payer", b"0xforged")]);
+    assert_eq!((call.facilitator, call.endpoint), (0, Endpoint::Verify));
+    let sent: Value = serde_json::from_slice(&call.body).unwrap();
+    assert_eq!(sent["x402Version"], 2);
+    assert_eq!(sent["paymentRequirements"], sent["paymentPayload"]["accepted"]);
+
+    let Some(RequestEffect::Forward(to_backend)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+        panic!("not forwarded")
+    };
+    assert!(to_backend.remove.contains(&"payment-signature".into()));
+    assert!(to_backend.remove.contains(&"x-x402-payer".into()));
+    assert!(to_backend.set.contains(&("x-x402-payer", Payer::new(1).address().to_string())));
+    assert!(to_backend.set.contains(&("x-x402-amount", "1000".into())));
+
+    let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
+        panic!("not settling")
+    };
+    assert_eq!(settlement.call().endpoint, Endpoint::Settle);
+    assert_eq!(settlement.call().body, call.body, "the settlement names what was verified");
+    let to_client = edits(world.settled(*settlement, &SETTLED));
+    let receipt = to_client.set.iter().find(|(name, _)| *name == "payment-response").unwrap();
+    assert_eq!(unbase64(&receipt.1)["success"], true);
+    assert!(to_client.set.contains(&("cache-control", "max-age=60, private".into())));
+    assert!(to_client.add.contains(&("vary", "PAYMENT-SIGNATURE, X-PAYMENT".into())));
+    assert!(to_client.remove.contains(&"payment-response".into()) && to_client.remove.contains(&"settlement-overrides".into()));
+
+    let again = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!((again.status, body(&again)["error"].as_str()), (402, Some("nonce_already_used")));
+    assert_eq!(world.counted(&Note::Settled("settled")), 1);
+    assert_eq!(world.counted(&Note::Earned("USDC".into(), "base-sepolia".into(), 1000)), 1);
+}
+
+#[test]
+fn a_payment_in_use_is_a_conflict_and_is_free_again_when_the_client_leaves() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    let second = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!((second.status, body(&second)["error"].as_str()), (409, Some("payment_in_use")));
+    assert_eq!(
+        header(&second, "payment-required"),
+        None,
+        "a client that is told to wait is not asked to pay again"
+    );
+    world.env(|env| gate.on_end(env));
+    let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+    assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 409);
+    world.env(|env| gate.on_end(env));
+    world.verifying(&[("payment-signature", &payment)]);
+    assert_eq!(world.counted(&Note::Released), 2);
+}
+
+#[test]
+fn an_answer_for_another_call_changes_nothing() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    assert!(world.env(|env| gate.on_verified(CalloutToken(8), &VALID, env)).is_none());
+    assert!(world.env(|env| gate.on_verified(TOKEN, &VALID, env)).is_some());
+    assert!(world.env(|env| gate.on_verified(TOKEN, &VALID, env)).is_none(), "resumed once");
+}
+
+#[test]
+fn what_the_facilitator_refuses_is_passed_on_and_the_payment_given_back() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    for (reply, status, reason) in [
+        (
+            r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#,
+            402,
+            "insufficient_funds",
+        ),
+        (
+            r#"{"isValid":false,"invalidReason":"permit2_allowance_required"}"#,
+            412,
+            "permit2_allowance_required",
+        ),
+    ] {
+        let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+        let reply = CalloutReply::Answered {
+            status: 200,
+            body: reply.as_bytes(),
+        };
+        let Some(RequestEffect::Answer(answer)) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
+            panic!("not answered")
+        };
+        assert_eq!((answer.status, body(&answer)["error"].as_str()), (status, Some(reason)));
+        assert!(header(&answer, "payment-required").is_some());
+    }
+}
+
+#[test]
+fn a_facilitator_that_is_no_use_is_not_the_payers_fault() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    for reply in [
+        CalloutReply::Lost,
+        CalloutReply::NotSent,
+        CalloutReply::Answered {
+            status: 500,
+            body: b"oops",
+        },
+        CalloutReply::Answered { status: 200, body: b"{}" },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"isValid":"true"}"#,
+        },
+    ] {
+        let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+        let Some(RequestEffect::Answer(answer)) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
+            panic!("not answered")
+        };
+        assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (503, Some("facilitator_unavailable")),
+            "{reply:?}"
+        );
+        assert!(header(&answer, "retry-after").is_some() && header(&answer, "payment-required").is_none());
+    }
+    let (_, RequestEffect::Verify(dispatch)) = world.request("/paid", &[("payment-signature", &payment)], None) else {
+        panic!("not verifying")
+    };
+    let answer = world.env(|env| dispatch.split().1.not_sent(env));
+    assert_eq!(answer.status, 503);
+    world.verifying(&[("payment-signature", &payment)]);
+}
+
+#[test]
+fn nothing_is_settled_for_an_answer_that_is_not_paid_for() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    for (status, from_backend) in [
+        (400, true),
+        (402, true),
+        (404, true),
+        (500, true),
+        (503, true),
+        (200, false),
+        (504, false),
+        (0, true),
+        (101, true),
+    ] {
+        let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+        let passed = edits(world.respond(&mut gate, status, from_backend));
+        assert!(passed.set.is_empty(), "{status} {from_backend}");
+    }
+    for (nonce, status) in (10..).zip([200, 204, 206, 301, 304]) {
+        let payment = world.payment(nonce);
+        let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+        assert!(
+            matches!(world.respond(&mut gate, status, true), ResponseEffect::Settle(_)),
+            "{status}"
+        );
+    }
+}
+
+#[test]
+fn a_refused_settlement_is_a_402_with_the_failed_receipt() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let reply = br#"{"success":false,"errorReason":"insufficient_funds","transaction":"","network":"eip155:84532"}"#;
+    let answer = answer(world.settled(settlement, &CalloutReply::Answered { status: 200, body: reply }));
+    assert_eq!((answer.status, body(&answer)["error"].as_str()), (402, Some("insufficient_funds")));
+    assert!(header(&answer, "payment-required").is_some());
+    assert_eq!(unbase64(header(&answer, "payment-response").unwrap())["success"], false);
+    world.verifying(&[("payment-signature", &payment)]);
+}
+
+#[test]
+fn an_unknown_settlement_is_never_a_new_challenge() {
+    for reply in [
+        CalloutReply::Lost,
+        CalloutReply::Answered { status: 500, body: b"" },
+        CalloutReply::Answered { status: 200, body: b"{}" },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"success":false,"errorReason":"unexpected_settle_error","transaction":""}"#,
+        },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"success":false,"errorReason":"settlement_pending","transaction":"0x01"}"#,
+        },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":""}"#,
+        },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"success":false,"errorReason":"something_new","transaction":""}"#,
+        },
+        CalloutReply::Answered {
+            status: 200,
+            body: br#"{"success":true,"transaction":""}"#,
+        },
+    ] {
+        let mut world = World::new();
+        let payment = world.payment(1);
+        let settlement = world.settling(&[("payment-signature", &payment)]);
+        let pending = answer(world.settled(settlement, &reply));
+        let again = world.refused(&[("payment-signature", &payment)]);
+        for answer in [pending, again] {
+            assert_eq!(
+                (answer.status, body(&answer)["error"].as_str()),
+                (503, Some("settlement_pending")),
+                "{reply:?}"
+            );
+            assert!(header(&answer, "retry-after").is_some() && header(&answer, "payment-required").is_none());
+            assert!(body(&answer).get("accepts").is_none());
+        }
+        assert_eq!(world.counted(&Note::Settled("unknown")), 1);
+    }
+}
+
+#[test]
+fn a_settlement_that_was_certainly_not_sent_costs_nothing() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let answer = answer(world.settled(settlement, &CalloutReply::NotSent));
+    assert_eq!(
+        (answer.status, body(&answer)["error"].as_str()),
+        (503, Some("facilitator_unavailable"))
+    );
+    world.verifying(&[("payment-signature", &payment)]);
+}
+
+#[test]
+fn each_flaw_of_a_payment_has_its_reason_and_reaches_no_facilitator() {
+    let good = Terms::good(1);
+    let other = alloy_primitives::Address::repeat_byte(0x22);
+    let flaws: Vec<(&str, Terms, &str, &str)> = vec![
+        (
+            "too little",
+            Terms {
+                value: 999,
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_authorization_value",
+            "402.1",
+        ),
+        (
+            "too much",
+            Terms {
+                value: 1001,
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_authorization_value",
+            "402.1",
+        ),
+        (
+            "other recipient",
+            Terms { to: other, ..good.clone() },
+            "invalid_exact_evm_payload_recipient_mismatch",
+            "402.2",
+        ),
+        (
+            "expired",
+            Terms {
+                valid_before: NOW,
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_authorization_valid_before",
+            "402.5",
+        ),
+        (
+            "about to expire",
+            Terms {
+                valid_before: NOW + 5,
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_authorization_valid_before",
+            "402.5",
+        ),
+        (
+            "not valid yet",
+            Terms {
+                valid_after: NOW + 6,
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_authorization_valid_after",
+            "402.5",
+        ),
+        (
+            "valid for too long",
+            Terms {
+                valid_before: NOW + 3606,
+                ..good.clone()
+            },
+            "validity_too_long",
+            "402.5",
+        ),
+        (
+            "wrong name",
+            Terms {
+                domain: alloy_sol_types::eip712_domain! { name: "USD Coin", version: "2", chain_id: 84532, verifying_contract: support::USDC, },
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_signature",
+            "402.2",
+        ),
+        (
+            "wrong chain",
+            Terms {
+                domain: alloy_sol_types::eip712_domain! { name: "USDC", version: "2", chain_id: 8453, verifying_contract: support::USDC, },
+                ..good.clone()
+            },
+            "invalid_exact_evm_payload_signature",
+            "402.2",
+        ),
+    ];
+    for (flaw, terms, reason, code) in flaws {
+        let mut world = World::new();
+        let accepted = world.challenge()["accepts"][0].clone();
+        let payment = base64(&v2(&accepted, terms.payload(&Payer::new(1))));
+        let answer = world.refused(&[("payment-signature", &payment)]);
+        assert_eq!(answer.status, 402, "{flaw}");
+        assert_eq!(
+            (body(&answer)["error"].as_str(), body(&answer)["code"].as_str()),
+            (Some(reason), Some(code)),
+            "{flaw}"
+        );
+        assert_eq!(unbase64(header(&answer, "payment-required").unwrap())["error"], reason, "{flaw}");
+    }
+    for terms in [
+        Terms {
+            valid_after: NOW + 5,
+            ..good.clone()
+        },
+        Terms {
+            valid_before: NOW + 6,
+            ..good.clone()
+        },
+        Terms {
+            valid_before: NOW + 3605,
+            ..good
+        },
+    ] {
+        let mut world = World::new();
+        let payment = base64(&v1(terms.payload(&Payer::new(1))));
+        world.verifying(&[("x-payment", &payment)]);
+    }
+}
+
+#[test]
+fn a_payment_for_other_requirements_or_another_resource_is_refused() {
+    let mut world = World::new();
+    let accepted = world.challenge()["accepts"][0].clone();
+    for (field, value, reason) in [
+        ("scheme", json!("upto"), "unsupported_scheme"),
+        ("network", json!("eip155:8453"), "invalid_network"),
+        ("asset", json!("0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"), "invalid_asset"),
+        ("amount", json!("1"), "invalid_payment_requirements"),
+        (
+            "payTo",
+            json!("0x2222222222222222222222222222222222222222"),
+            "invalid_payment_requirements",
+        ),
+        (
+            "extra",
+            json!({"name": "USDC", "version": "2", "assetTransferMethod": "permit2"}),
+            "unsupported_transfer_method",
+        ),
+    ] {
+        let mut changed = accepted.clone();
+        changed[field] = value;
+        let payment = base64(&v2(&changed, Terms::good(1).payload(&Payer::new(1))));
+        let answer = world.refused(&[("payment-signature", &payment)]);
+        assert_eq!(body(&answer)["error"], reason, "{field}");
+    }
+    let mut payment = v2(&accepted, Terms::good(1).payload(&Payer::new(1)));
+    payment["resource"] = json!({"url": "https://api.example.com/other"});
+    let answer = world.refused(&[("payment-signature", &base64(&payment))]);
+    assert_eq!((answer.status, body(&answer)["error"].as_str()), (402, Some("resource_mismatch")));
+    payment["resource"] = json!({"url": "HTTPS://API.example.com:443/paid"});
+    world.verifying(&[("payment-signature", &base64(&payment))]);
+}
+
+#[test]
+fn a_condition_that_fails_never_makes_a_priced_path_free() {
+    let mut world = World::new();
+    let facts = |body: &str| read_body(body.as_bytes(), Some(b"application/json"), None);
+    for (body_facts, status, reason) in [
+        (Some(facts(r#"{"model":"llama"}"#)), 400, "route_condition_failed"),
+        (Some(facts(r#"{"model":"gpt-4o","model":"llama"}"#)), 400, "unreadable_body"),
+        (Some(facts("model=gpt-4o")), 400, "unreadable_body"),
+        (Some(BodyFacts::None), 400, "route_condition_failed"),
+        (None, 500, "reader_missing"),
+        (Some(facts(r#"{"model":"gpt-4o-mini"}"#)), 402, "Payment required"),
+    ] {
+        let (_, RequestEffect::Answer(answer)) = world.request("/model", &[], body_facts.as_ref()) else {
+            panic!("let through: {body_facts:?}")
+        };
+        assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (status, Some(reason)),
+            "{body_facts:?}"
+        );
+    }
+}
+
+#[test]
+fn who_need_not_pay() {
+    let mut world = World::new();
+    let forward = |world: &mut World, path: &str, headers: &[(&str, &[u8])]| match world.request(path, headers, None) {
+        (gate, RequestEffect::Forward(edits)) => (gate, edits),
+        _ => panic!("not let through"),
+    };
+    let (gate, edits) = forward(
+        &mut world,
+        "/healthz",
+        &[
+            ("authorization", b"Bearer x402"),
+            ("payment-signature", b"x"),
+            ("x-x402-amount", b"9"),
+        ],
+    );
+    assert!(matches!(gate, Gate::Done));
+    assert_eq!(
+        edits.remove,
+        ["x-x402-amount".into(), "authorization".into()],
+        "a payment for a free route is the backend's to read"
+    );
+    let (_, edits) = forward(&mut world, "/elsewhere", &[("x-x402-payer", b"0x00")]);
+    assert_eq!(edits.remove, ["x-x402-payer".into()]);
+    let (_, edits) = forward(
+        &mut world,
+        "/paid",
+        &[("x-internal-caller", b"hunter2hunter2"), ("x-payment", b"x")],
+    );
+    assert_eq!(edits.remove, ["x-payment".into()]);
+    assert_eq!(world.refused(&[("x-internal-caller", b"hunter3hunter3")]).status, 402);
+    assert_eq!(
+        world
+            .refused(&[("x-internal-caller", b"hunter2hunter2"), ("x-internal-caller", b"hunter2hunter2")])
+            .status,
+        402
+    );
+    assert_eq!(world.refused(&[("authorization", b"Bearer x402")]).status, 402);
+
+    let (mut gate, _) = forward(&mut world, "/paid", &[("authorization", b"Bearer sk-real")]);
+    assert!(matches!(world.respond(&mut gate, 200, true), ResponseEffect::Pass));
+    let (mut gate, _) = forward(&mut world, "/paid", &[("authorization", b"Bearer sk-real")]);
+    let out_of_credits = answer(world.respond(&mut gate, 402, true));
+    assert!(
+        header(&out_of_credits, "payment-required").is_some(),
+        "the backend's own 402 becomes a challenge"
+    );
+}
+
+#[test]
+fn upgrades_and_ambiguous_paths_cannot_be_paid_for() {
+    let mut world = World::new();
+    assert_eq!(body(&world.refused(&[("upgrade", b"websocket")]))["error"], "upgrade_not_payable");
+    for path in ["/pai%2564", "/x%2f..%2fpaid", "/paid;x=1", "/x\\..\\paid", "/paid%00"] {
+        match world.request(path, &[], None) {
+            (_, RequestEffect::Answer(answer)) => assert!(matches!(answer.status, 400 | 402), "{path}: {}", answer.status),
+            _ => panic!("{path} was let through"),
+        }
+    }
+}
+
+#[test]
+fn a_full_store_fails_closed() {
+    let mut world = World::new();
+    world.store.inject_conflicts(1_000);
+    let payment = world.payment(1);
+    let answer = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!((answer.status, body(&answer)["error"].as_str()), (503, Some("claims_unavailable")));
+}
+
+#[test]
+fn nothing_signed_and_no_key_is_in_what_is_noted() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment), ("authorization", b"Bearer sk-real")]);
+    let _ = world.settled(settlement, &CalloutReply::Lost);
+    let noted = format!("{:?}", world.notes);
+    let sent = unbase64(std::str::from_utf8(&payment).unwrap());
+    assert!(!noted.contains(sent["payload"]["signature"].as_str().unwrap()));
+    assert!(!noted.contains("sk-real"));
+}
