@@ -1,0 +1,86 @@
+//! Calls to facilitators, and telling their answers from Envoy's own.
+
+use std::time::Duration;
+
+use super::abi::{self, Buffer, Failed, Map};
+use crate::config::Config;
+use crate::gate::{Call, CalloutReply, CalloutToken};
+use crate::x402::facilitator::MAX_ANSWER;
+
+/// Present on answers that came over the wire, absent from those that Envoy made up in the facilitator's place.
+const FROM_UPSTREAM: &str = "x-envoy-upstream-service-time";
+
+/// Envoy's words, in the body of its own 503, for a connection that was never made: nothing can have been sent over it.
+const NEVER_CONNECTED: [&[u8]; 3] = [
+    b"delayed connect error",
+    b"remote connection failure",
+    b"reset reason: connection failure",
+];
+
+/// Sends a call. `Err`: nothing was sent and nothing will arrive.
+pub(super) fn send(config: &Config, call: &Call) -> Result<CalloutToken, Failed> {
+    let Some(facilitator) = config.facilitators.get(call.facilitator) else {
+        return Err(Failed(u32::MAX));
+    };
+    let path = format!("{}{}", facilitator.path_prefix, call.endpoint.path());
+    let mut headers = vec![
+        (":method", call.endpoint.method()),
+        (":scheme", facilitator.scheme),
+        (":authority", &facilitator.authority),
+        (":path", &path),
+        ("accept", "application/json"),
+    ];
+    let body = (!call.body.is_empty()).then_some(&*call.body);
+    if body.is_some() {
+        headers.push(("content-type", "application/json"));
+    }
+    headers.extend(facilitator.headers.iter().map(|(name, value)| (&**name, value.expose())));
+    // Envoy does not send a call with a timeout below a millisecond.
+    let timeout = Duration::from_millis(u64::from(call.timeout_ms.max(1)));
+    abi::call(&facilitator.cluster, headers, body, timeout).map(CalloutToken)
+}
+
+/// An answer that has arrived, read from the host.
+pub(super) struct Arrived {
+    outcome: Outcome,
+    body: Vec<u8>,
+}
+
+enum Outcome {
+    Answered(u16),
+    NotSent,
+    Lost,
+}
+
+impl Arrived {
+    /// Reads the answer of the callout whose callback is running. `num_headers` is 0 where it was reset in mid-body.
+    pub(super) fn read(num_headers: usize) -> Self {
+        let status = match num_headers {
+            0 => None,
+            _ => abi::header(Map::CallResponse, ":status"),
+        };
+        let status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse::<u16>().ok());
+        // One byte more than is ever looked at, so that what is too long is seen to be.
+        let body = abi::buffer(Buffer::CallResponseBody, MAX_ANSWER.saturating_add(1));
+        let genuine = abi::header(Map::CallResponse, FROM_UPSTREAM).is_some();
+        let outcome = match status {
+            None => Outcome::Lost,
+            Some(503) if !genuine && contains_any(&body, &NEVER_CONNECTED) => Outcome::NotSent,
+            Some(503 | 504) if !genuine => Outcome::Lost,
+            Some(status) => Outcome::Answered(status),
+        };
+        Self { outcome, body }
+    }
+
+    pub(super) fn reply(&self) -> CalloutReply<'_> {
+        match self.outcome {
+            Outcome::Answered(status) => CalloutReply::Answered { status, body: &self.body },
+            Outcome::NotSent => CalloutReply::NotSent,
+            Outcome::Lost => CalloutReply::Lost,
+        }
+    }
+}
+
+fn contains_any(text: &[u8], parts: &[&[u8]]) -> bool {
+    parts.iter().any(|part| text.windows(part.len()).any(|window| window == *part))
+}

@@ -1,0 +1,219 @@
+//! The root context of the gate: configuration, the tick, and every settlement.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::ContextType;
+
+use super::abi::{self, Level, Map, Stream};
+use super::callout::{self, Arrived};
+use super::gate_stream::GateStream;
+use super::store::SharedData;
+use super::worker::{self, Job, Worker};
+use crate::gate::{Call, CalloutReply, CalloutToken, Endpoint, ResponseEffect};
+use crate::replay::{Cas, SharedStore};
+use crate::supported::{self, Table};
+use crate::x402::facilitator::{MAX_ANSWER, Supported};
+
+/// The tick when nothing is waiting.
+const IDLE: Duration = Duration::from_secs(1);
+/// The first tick: clusters are not warm in `on_configure`.
+const FIRST: Duration = Duration::from_millis(20);
+/// Buckets of claims to sweep at each idle tick: all 4096 in about a minute.
+const SWEEP: u32 = 64;
+
+/// The root context of the gate on one worker.
+#[derive(Default)]
+pub(super) struct GateRoot {
+    worker: Option<Rc<Worker>>,
+    settling: HashMap<CalloutToken, Settling>,
+    asking: HashMap<CalloutToken, usize>,
+    chores_due: u64,
+    sweep_from: u32,
+    leaving: bool,
+}
+
+/// A settlement that was sent.
+struct Settling {
+    job: Job,
+    sent_at: u64,
+}
+
+impl GateRoot {
+    /// Sends every settlement that waits.
+    fn settle(&mut self, worker: &Worker) {
+        loop {
+            // Not held across the call: nothing that it leads to may find the queue borrowed.
+            let Some(job) = worker.jobs.borrow_mut().pop_front() else { return };
+            match callout::send(&worker.config, job.settlement.call()) {
+                Ok(token) => {
+                    self.settling.insert(token, Settling { job, sent_at: abi::now() });
+                }
+                Err(_) => finish(worker, job, &CalloutReply::NotSent),
+            }
+        }
+    }
+
+    /// What is done about once a second: facts of the facilitators, expired claims.
+    fn chores(&mut self, worker: &Worker) {
+        let now = worker::now();
+        for facilitator in 0..worker.config.facilitators.len() {
+            if supported::take_turn(&SharedData, &worker.config, facilitator, now) {
+                self.ask(worker, facilitator);
+            }
+        }
+        *worker.table.borrow_mut() = Table::read(&SharedData, &worker.config, now);
+        let until = self.sweep_from.saturating_add(SWEEP);
+        let dropped = worker.claims.sweep(&SharedData, self.sweep_from..until, now);
+        self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
+        worker
+            .metrics
+            .borrow_mut()
+            .note(&crate::gate::Note::Claims(i64::from(dropped).saturating_neg()), &worker.config);
+    }
+
+    fn ask(&mut self, worker: &Worker, facilitator: usize) {
+        let timeout_ms = worker
+            .config
+            .facilitators
+            .get(facilitator)
+            .map_or(1, |facilitator| facilitator.verify_timeout_ms);
+        let call = Call {
+            facilitator,
+            endpoint: Endpoint::Supported,
+            body: Vec::new(),
+            timeout_ms,
+        };
+        match callout::send(&worker.config, &call) {
+            Ok(token) => {
+                self.asking.insert(token, facilitator);
+            }
+            Err(_) => answered(worker, facilitator, &CalloutReply::NotSent),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.settling.is_empty() && self.worker.as_ref().is_none_or(|worker| worker.jobs.borrow().is_empty())
+    }
+}
+
+/// Takes in an answer of `/supported`.
+fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
+    let answer = match reply {
+        CalloutReply::Answered { status: 200, body } if body.len() <= MAX_ANSWER => Supported::parse(body).ok(),
+        _ => None,
+    };
+    worker
+        .metrics
+        .borrow_mut()
+        .supported(if answer.is_some() { "known" } else { "unavailable" });
+    if let Some(answer) = &answer {
+        for line in supported::unsupported(&worker.config, facilitator, answer) {
+            once(&line, Level::Warn);
+        }
+    }
+    supported::share(&SharedData, &worker.config, facilitator, answer, worker::now());
+    *worker.table.borrow_mut() = Table::read(&SharedData, &worker.config, worker::now());
+}
+
+/// Ends a settlement: the claim in any case, the answer if its client is still there.
+fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
+    let alive = abi::set_effective_context(job.context).is_ok();
+    let effect = worker.with_env(|env| job.settlement.settled(reply, env));
+    if !alive {
+        return;
+    }
+    match effect {
+        ResponseEffect::Edit(edits) => {
+            worker::apply(Map::Response, &edits);
+            let _ = abi::resume(Stream::Response);
+        }
+        ResponseEffect::Answer(answer) => worker::answer(&answer),
+        // A settlement ends in one of the two above.
+        ResponseEffect::Pass | ResponseEffect::Settle(_) => {}
+    }
+}
+
+/// Logs a line from one of the workers only: each of them, the main thread and a canary run `on_configure`.
+fn once(line: &str, level: Level) {
+    let key = format!("x402/logged/{}", hex::encode(crate::evm::keccak256(line.as_bytes())));
+    if SharedData.compare_and_swap(&key, b"1", Cas::Absent).is_ok() {
+        abi::log(level, line);
+    }
+}
+
+impl Context for GateRoot {
+    fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
+        let Some(worker) = self.worker.clone() else { return };
+        let token = CalloutToken(token);
+        let arrived = Arrived::read(num_headers);
+        if let Some(facilitator) = self.asking.remove(&token) {
+            answered(&worker, facilitator, &arrived.reply());
+        }
+        if let Some(Settling { job, sent_at }) = self.settling.remove(&token) {
+            worker
+                .metrics
+                .borrow_mut()
+                .took(Endpoint::Settle, abi::now().saturating_sub(sent_at));
+            finish(&worker, job, &arrived.reply());
+        }
+        if self.leaving && self.is_idle() {
+            abi::done();
+        }
+    }
+
+    /// A configuration has replaced this one: stay until the last settlement is known.
+    fn on_done(&mut self) -> bool {
+        self.leaving = true;
+        self.is_idle()
+    }
+}
+
+impl RootContext for GateRoot {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        let Some(config) = super::configuration() else { return false };
+        once(&format!("version {}", env!("CARGO_PKG_VERSION")), Level::Info);
+        for warning in &config.warnings {
+            once(warning, Level::Warn);
+        }
+        self.worker = Worker::new(config).map(Rc::new);
+        abi::set_tick(FIRST);
+        self.worker.is_some()
+    }
+
+    fn on_tick(&mut self) {
+        let Some(worker) = self.worker.clone() else { return };
+        self.settle(&worker);
+        let now = abi::now();
+        if now >= self.chores_due {
+            self.chores_due = now.saturating_add(u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX));
+            self.chores(&worker);
+        }
+        abi::set_tick(IDLE);
+    }
+
+    fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
+        match &self.worker {
+            Some(worker) => Some(Box::new(GateStream::new(context_id, Rc::clone(worker)))),
+            None => Some(Box::new(Unconfigured)),
+        }
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// A stream of a plugin that has no configuration: Envoy refuses such a plugin, so there should be none. Nothing passes it.
+struct Unconfigured;
+
+impl Context for Unconfigured {}
+
+impl HttpContext for Unconfigured {
+    fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> proxy_wasm::types::Action {
+        let _ = abi::reply(503, "x402_unconfigured", &[], b"");
+        proxy_wasm::types::Action::Pause
+    }
+}

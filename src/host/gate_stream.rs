@@ -1,0 +1,201 @@
+//! One stream through the gate.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::Action;
+
+use super::abi::{self, Map, Stream};
+use super::callout::{self, Arrived};
+use super::reader_root::BODY_PROPERTY;
+use super::worker::{self, Job, Worker};
+use crate::gate::{self, CalloutToken, Edits, Endpoint, Gate, Request, RequestEffect, Response, ResponseEffect, TRUSTED_HEADERS};
+use crate::pricing::{Located, Place};
+use crate::reader;
+
+/// What Envoy says of an answer that the backend gave.
+const FROM_BACKEND: &[u8] = b"via_upstream";
+
+/// One stream: its gate, and nothing that decides.
+pub(super) struct GateStream {
+    context: u32,
+    worker: Rc<Worker>,
+    gate: Gate,
+    asked_at: u64,
+}
+
+impl GateStream {
+    pub(super) fn new(context: u32, worker: Rc<Worker>) -> Self {
+        Self {
+            context,
+            worker,
+            gate: Gate::Done,
+            asked_at: 0,
+        }
+    }
+
+    /// Whether the request goes on now.
+    fn carry_out(&mut self, effect: RequestEffect) -> Action {
+        match effect {
+            RequestEffect::Forward(edits) => {
+                worker::apply(Map::Request, &edits);
+                Action::Continue
+            }
+            RequestEffect::Answer(answer) => {
+                worker::answer(&answer);
+                Action::Pause
+            }
+            RequestEffect::Verify(dispatch) => {
+                let (call, waiting) = dispatch.split();
+                match callout::send(&self.worker.config, &call) {
+                    Ok(token) => {
+                        self.asked_at = abi::now();
+                        self.gate = waiting.sent(token);
+                    }
+                    Err(_) => worker::answer(&self.worker.with_env(|env| waiting.not_sent(env))),
+                }
+                Action::Pause
+            }
+        }
+    }
+}
+
+impl Context for GateStream {
+    fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
+        let arrived = Arrived::read(num_headers);
+        self.worker
+            .metrics
+            .borrow_mut()
+            .took(Endpoint::Verify, abi::now().saturating_sub(self.asked_at));
+        let gate = &mut self.gate;
+        let effect = self
+            .worker
+            .with_env(|env| gate.on_verified(CalloutToken(token), &arrived.reply(), env));
+        if effect.is_some_and(|effect| self.carry_out(effect) == Action::Continue) {
+            let _ = abi::resume(Stream::Request);
+        }
+    }
+}
+
+impl HttpContext for GateStream {
+    fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        let head = Head::read(&self.worker);
+        let place = head.place();
+        if matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight) {
+            strip_trusted();
+            let request = Request {
+                place,
+                scheme: b"",
+                headers: &[],
+                body: None,
+            };
+            let (_, effect) = self.worker.with_env(|env| gate::open(&request, env));
+            return self.carry_out(effect);
+        }
+        let headers = abi::headers(Map::Request);
+        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let body = abi::property(&[BODY_PROPERTY]).and_then(|facts| reader::decode(&facts));
+        let scheme = abi::header(Map::Request, ":scheme").unwrap_or_default();
+        let request = Request {
+            place,
+            scheme: &scheme,
+            headers: &headers,
+            body: body.as_ref(),
+        };
+        let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
+        self.gate = gate;
+        self.carry_out(effect)
+    }
+
+    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        if matches!(self.gate, Gate::Done) {
+            return Action::Continue;
+        }
+        let headers = abi::headers(Map::Response);
+        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let response = Response {
+            status: abi::header(Map::Response, ":status")
+                .and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok())
+                .unwrap_or(0),
+            from_backend: abi::property(&["response", "code_details"]).as_deref() == Some(FROM_BACKEND),
+            headers: &headers,
+        };
+        let gate = &mut self.gate;
+        match self.worker.with_env(|env| gate.on_response(&response, env)) {
+            ResponseEffect::Pass => Action::Continue,
+            ResponseEffect::Edit(edits) => {
+                worker::apply(Map::Response, &edits);
+                Action::Continue
+            }
+            ResponseEffect::Answer(answer) => {
+                worker::answer(&answer);
+                Action::Pause
+            }
+            ResponseEffect::Settle(settlement) => {
+                self.worker.enqueue(Job {
+                    context: self.context,
+                    settlement,
+                });
+                Action::Pause
+            }
+        }
+    }
+
+    fn on_log(&mut self) {
+        let gate = &mut self.gate;
+        if !matches!(gate, Gate::Done) {
+            self.worker.with_env(|env| gate.on_end(env));
+        }
+    }
+}
+
+/// The few headers that tell whether a request is priced at all.
+pub(super) struct Head {
+    method: Vec<u8>,
+    authority: Vec<u8>,
+    path: Vec<u8>,
+    envoy_route: Option<Vec<u8>>,
+    is_cors_preflight: bool,
+}
+
+impl Head {
+    pub(super) fn read(worker: &Worker) -> Self {
+        Self::read_for(&worker.config)
+    }
+
+    pub(super) fn read_for(config: &crate::config::Config) -> Self {
+        let get = |name| abi::header(Map::Request, name);
+        let method = get(":method").unwrap_or_default();
+        let options = method.eq_ignore_ascii_case(b"options");
+        Self {
+            is_cors_preflight: options && get("origin").is_some() && get("access-control-request-method").is_some(),
+            method,
+            authority: get(":authority").unwrap_or_default(),
+            path: get(":path").unwrap_or_default(),
+            envoy_route: config
+                .routes
+                .use_envoy_route()
+                .then(|| abi::property(&["xds", "route_name"]).unwrap_or_default()),
+        }
+    }
+
+    pub(super) fn place(&self) -> Place<'_> {
+        Place {
+            method: &self.method,
+            authority: &self.authority,
+            path: &self.path,
+            envoy_route: self.envoy_route.as_deref(),
+            is_cors_preflight: self.is_cors_preflight,
+        }
+    }
+}
+
+/// Removes what only this filter may say. Asked for first, because removing clears Envoy's route cache even where there was nothing.
+fn strip_trusted() {
+    let present = TRUSTED_HEADERS.iter().filter(|name| abi::header(Map::Request, name).is_some());
+    let edits = Edits {
+        remove: present.map(|name| Box::from(*name)).collect(),
+        ..Edits::default()
+    };
+    worker::apply(Map::Request, &edits);
+}

@@ -1,0 +1,86 @@
+//! Metrics: from the gate's notes to Envoy's stats.
+//!
+//! Labels are part of the name (`x402_refusals.reason.<reason>`), for Envoy's tag extraction to take apart; only names from the
+//! configuration and from closed lists go in, since Envoy never forgets a metric.
+
+use std::collections::HashMap;
+
+use super::abi::{self, Metric};
+use crate::config::Config;
+use crate::gate::{Endpoint, Note};
+
+/// The metrics of one worker. Envoy adds those of all workers up.
+#[derive(Default)]
+pub(super) struct Metrics {
+    ids: HashMap<String, u32>,
+}
+
+impl Metrics {
+    /// Defines what should be there, at zero, before anything has happened.
+    pub(super) fn define(&mut self) {
+        self.id(Metric::Gauge, "x402_claims".into());
+        for outcome in ["valid", "refused", "unavailable"] {
+            self.id(Metric::Counter, format!("x402_verifications.outcome.{outcome}"));
+        }
+        for outcome in ["settled", "refused", "unknown", "unavailable"] {
+            self.id(Metric::Counter, format!("x402_settlements.outcome.{outcome}"));
+        }
+        self.id(Metric::Counter, "x402_released".into());
+        self.id(Metric::Histogram, "x402_verify_ms".into());
+        self.id(Metric::Histogram, "x402_settle_ms".into());
+    }
+
+    pub(super) fn note(&mut self, note: &Note, config: &Config) {
+        let (name, by) = match note {
+            Note::Challenged(route) => {
+                let route = config.routes.by_index(*route).map_or("", |route| &route.name);
+                (format!("x402_challenges.route.{route}"), 1)
+            }
+            Note::Refused(refusal) => (format!("x402_refusals.reason.{}", refusal.row().reason), 1),
+            Note::Verified(outcome) => (format!("x402_verifications.outcome.{outcome}"), 1),
+            Note::Settled(outcome) => (format!("x402_settlements.outcome.{outcome}"), 1),
+            Note::Earned(asset, network, amount) => {
+                let network = network.replace(':', "-");
+                (
+                    format!("x402_earned.asset.{asset}.network.{network}"),
+                    i64::try_from(*amount).unwrap_or(i64::MAX),
+                )
+            }
+            Note::Released => ("x402_released".into(), 1),
+            Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),
+        };
+        self.add(Metric::Counter, name, by);
+    }
+
+    /// Counts an answer of `/supported`, or its absence.
+    pub(super) fn supported(&mut self, outcome: &str) {
+        self.add(Metric::Counter, format!("x402_supported.outcome.{outcome}"), 1);
+    }
+
+    /// Records how long a facilitator took.
+    pub(super) fn took(&mut self, endpoint: Endpoint, nanoseconds: u64) {
+        let name = match endpoint {
+            Endpoint::Verify => "x402_verify_ms",
+            Endpoint::Settle => "x402_settle_ms",
+            Endpoint::Supported => return,
+        };
+        if let Some(id) = self.id(Metric::Histogram, name.into()) {
+            abi::record(id, nanoseconds.div_ceil(1_000_000));
+        }
+    }
+
+    fn add(&mut self, kind: Metric, name: String, by: i64) {
+        if let Some(id) = self.id(kind, name) {
+            abi::increment(id, by);
+        }
+    }
+
+    fn id(&mut self, kind: Metric, name: String) -> Option<u32> {
+        if let Some(id) = self.ids.get(&name) {
+            return Some(*id);
+        }
+        let id = abi::define_metric(kind, &name)?;
+        self.ids.insert(name, id);
+        Some(id)
+    }
+}

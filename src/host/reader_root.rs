@@ -1,0 +1,124 @@
+//! The reader: collects the bodies of requests whose price depends on them, and hands the facts to the gate behind it.
+//!
+//! Runs with `allow_on_headers_stop_iteration: true`, with which Continue from any callback releases the headers as well:
+//! so it pauses in all of them until the body is complete, in the body callback or, after request trailers, in theirs.
+
+use std::rc::Rc;
+
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{Action, ContextType};
+
+use super::abi::{self, Buffer, Map};
+use super::gate_stream::Head;
+use crate::config::Config;
+use crate::reader::{self, BodyFacts, read_body};
+
+/// The property in which the facts travel: set by the reader, read by the gate; no client can.
+pub(super) const BODY_PROPERTY: &str = "x402_body";
+
+/// The root context of the reader.
+#[derive(Default)]
+pub(super) struct ReaderRoot {
+    config: Option<Rc<Config>>,
+}
+
+impl Context for ReaderRoot {}
+
+impl RootContext for ReaderRoot {
+    fn on_configure(&mut self, _size: usize) -> bool {
+        self.config = super::configuration().map(Rc::new);
+        self.config.is_some()
+    }
+
+    fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(ReaderStream {
+            config: self.config.clone(),
+            reading: Reading::Nothing,
+        }))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// What the reader does with one stream.
+enum Reading {
+    /// The body matters to nobody, or has been read.
+    Nothing,
+    /// The body is being collected.
+    Collecting {
+        content_type: Option<Vec<u8>>,
+        content_encoding: Option<Vec<u8>>,
+    },
+}
+
+struct ReaderStream {
+    config: Option<Rc<Config>>,
+    reading: Reading,
+}
+
+impl ReaderStream {
+    /// The body is complete: reads it, and lets everything go on to the gate.
+    fn complete(&mut self) -> Action {
+        if let Reading::Collecting {
+            content_type,
+            content_encoding,
+        } = std::mem::replace(&mut self.reading, Reading::Nothing)
+        {
+            let body = abi::buffer(Buffer::RequestBody, usize::MAX);
+            hand_on(&read_body(&body, content_type.as_deref(), content_encoding.as_deref()));
+        }
+        Action::Continue
+    }
+}
+
+/// All values of a request header, as one: which of two the backend would believe is not known.
+fn every(name: &[u8]) -> Option<Vec<u8>> {
+    let headers = abi::headers(Map::Request);
+    let values: Vec<&[u8]> = headers.iter().filter(|(sent, _)| sent == name).map(|(_, value)| &**value).collect();
+    (!values.is_empty()).then(|| values.join(&b", "[..]))
+}
+
+/// If this fails the gate finds no facts and refuses the request.
+fn hand_on(facts: &BodyFacts) {
+    let _ = abi::set_property(BODY_PROPERTY, &reader::encode(facts));
+}
+
+impl Context for ReaderStream {}
+
+impl HttpContext for ReaderStream {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        let Some(config) = &self.config else { return Action::Continue };
+        if !config.routes.use_body() {
+            return Action::Continue;
+        }
+        let head = Head::read_for(config);
+        let headers = abi::headers(Map::Request);
+        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        if !config.routes.needs_body(&head.place(), &headers) {
+            return Action::Continue;
+        }
+        if end_of_stream {
+            hand_on(&BodyFacts::None);
+            return Action::Continue;
+        }
+        self.reading = Reading::Collecting {
+            content_type: every(b"content-type"),
+            content_encoding: every(b"content-encoding"),
+        };
+        Action::Pause
+    }
+
+    fn on_http_request_body(&mut self, _body_size: usize, end_of_stream: bool) -> Action {
+        match self.reading {
+            Reading::Nothing => Action::Continue,
+            Reading::Collecting { .. } if end_of_stream => self.complete(),
+            Reading::Collecting { .. } => Action::Pause,
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.complete()
+    }
+}

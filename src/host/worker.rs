@@ -1,0 +1,127 @@
+//! What the streams of one worker share with its root context.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::time::Duration;
+
+use super::abi::{self, Level, Map};
+use super::metrics::Metrics;
+use super::store::SharedData;
+use crate::config::Config;
+use crate::gate::{Edits, Env, Notes, Settlement};
+use crate::replay::{self, Claims, UnixSeconds};
+use crate::supported::Table;
+use crate::x402::Answer;
+
+/// How soon the root context is to look at the queue of settlements.
+const SOON: Duration = Duration::from_millis(1);
+
+/// A settlement that waits for the root context to send it.
+pub(super) struct Job {
+    /// The stream that is paused for it.
+    pub(super) context: u32,
+    pub(super) settlement: Box<Settlement>,
+}
+
+/// One plugin configuration on one worker.
+pub(super) struct Worker {
+    pub(super) config: Config,
+    pub(super) metrics: RefCell<Metrics>,
+    pub(super) table: RefCell<Table>,
+    pub(super) jobs: RefCell<VecDeque<Job>>,
+    pub(super) claims: Claims,
+    secret: [u8; 16],
+}
+
+impl Worker {
+    /// `None` if the secret could not be shared, which takes 64 writers in a row that were faster.
+    pub(super) fn new(config: Config) -> Option<Self> {
+        let secret = replay::secret(&SharedData, random()).ok()?;
+        let claims = Claims::new(config.max_claims);
+        let table = Table::read(&SharedData, &config, now());
+        let mut metrics = Metrics::default();
+        metrics.define();
+        Some(Self {
+            config,
+            metrics: RefCell::new(metrics),
+            table: RefCell::new(table),
+            jobs: RefCell::default(),
+            claims,
+            secret,
+        })
+    }
+
+    /// Runs a gate's transition, then carries its notes to metrics, filter state and log.
+    pub(super) fn with_env<T>(&self, transition: impl FnOnce(&mut Env<'_>) -> T) -> T {
+        let mut notes = Notes::default();
+        let result = {
+            let table = self.table.borrow();
+            let mut env = Env {
+                now: now(),
+                config: &self.config,
+                supported: &table,
+                store: &SharedData,
+                claims: &self.claims,
+                secret: &self.secret,
+                notes: &mut notes,
+            };
+            transition(&mut env)
+        };
+        self.publish(&notes);
+        result
+    }
+
+    /// Hands a settlement to the root context, which outlives the stream.
+    pub(super) fn enqueue(&self, job: Job) {
+        self.jobs.borrow_mut().push_back(job);
+        abi::set_tick(SOON);
+    }
+
+    fn publish(&self, notes: &Notes) {
+        let mut metrics = self.metrics.borrow_mut();
+        for event in &notes.events {
+            metrics.note(event, &self.config);
+        }
+        for (name, value) in &notes.attributes {
+            // Fails where the stream is gone: there is no access log line left to complete then.
+            let _ = abi::set_property(&format!("x402_{name}"), value.as_bytes());
+        }
+        for warning in &notes.warnings {
+            abi::log(Level::Warn, warning);
+        }
+    }
+}
+
+/// The wall clock.
+pub(super) fn now() -> UnixSeconds {
+    UnixSeconds(abi::now() / 1_000_000_000)
+}
+
+/// From the host's random source, through the seeds that the standard library draws from it.
+fn random() -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let (first, second) = bytes.split_at_mut(8);
+    first.copy_from_slice(&RandomState::new().hash_one(0u8).to_le_bytes());
+    second.copy_from_slice(&RandomState::new().hash_one(1u8).to_le_bytes());
+    bytes
+}
+
+/// Applies edits to a header map.
+pub(super) fn apply(map: Map, edits: &Edits) {
+    for name in &edits.remove {
+        let _ = abi::remove_header(map, name);
+    }
+    for (name, value) in &edits.set {
+        let _ = abi::set_header(map, name, value);
+    }
+    for (name, value) in &edits.add {
+        let _ = abi::add_header(map, name, value);
+    }
+}
+
+/// Answers the stream in the backend's place.
+pub(super) fn answer(answer: &Answer) {
+    let headers: Vec<(&str, &str)> = answer.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let _ = abi::reply(answer.status, "x402", &headers, &answer.body);
+}
