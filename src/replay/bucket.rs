@@ -105,9 +105,7 @@ impl Bucket {
 fn decode(bytes: &[u8]) -> Option<Record> {
     let (key, rest) = bytes.split_first_chunk::<16>()?;
     let (state, expiry) = rest.split_first()?;
-    let expiry = expiry
-        .iter()
-        .fold(0_u64, |seconds, byte| seconds << 8 | u64::from(*byte));
+    let expiry = expiry.iter().fold(0_u64, |seconds, byte| seconds << 8 | u64::from(*byte));
     Some(Record {
         key: ClaimKey::from_bytes(*key),
         state: State::from_byte(*state),
@@ -147,17 +145,11 @@ mod tests {
         assert_eq!(bytes.len(), 4 * RECORD_BYTES);
 
         let bucket = Bucket::read(&bytes, Some(&records[1].key), UnixSeconds(10));
-        assert_eq!(
-            (bucket.found, bucket.expired, bucket.others()),
-            (Some(records[1]), 1, 2)
-        );
+        assert_eq!((bucket.found, bucket.expired, bucket.others()), (Some(records[1]), 1, 2));
         assert_eq!(bucket.write(None), bytes[2 * RECORD_BYTES..]);
 
         let bucket = Bucket::read(&bytes, Some(&records[0].key), UnixSeconds(10));
-        assert_eq!(
-            (bucket.found, bucket.expired, bucket.others()),
-            (None, 1, 3)
-        );
+        assert_eq!((bucket.found, bucket.expired, bucket.others()), (None, 1, 3));
         let bucket = Bucket::read(&bytes, Some(&records[3].key), UnixSeconds(1 << 39));
         assert_eq!(bucket.found, Some(record(4, State::Retaken, LATEST)));
     }
@@ -168,10 +160,7 @@ mod tests {
         bytes[16] = 0xff;
         bytes.pop();
         let bucket = Bucket::read(&bytes, Some(&ClaimKey::from_bytes([1; 16])), UnixSeconds(0));
-        assert_eq!(
-            (bucket.found, bucket.others()),
-            (Some(record(1, State::Spent, 9)), 0)
-        );
+        assert_eq!((bucket.found, bucket.others()), (Some(record(1, State::Spent, 9)), 0));
     }
 
     proptest! {

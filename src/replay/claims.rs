@@ -101,9 +101,7 @@ impl Claims {
                 Some(State::InUse | State::Retaken) => Edit::Keep(Err(Held::InUse)),
                 Some(State::Spent) => Edit::Keep(Err(Held::Spent)),
                 None if bucket.others() >= self.capacity => Edit::Keep(Err(Held::Full)),
-                Some(State::Pending) | None => {
-                    put(bucket, key, State::Retaken, expiry.max(now)).map(Ok)
-                }
+                Some(State::Pending) | None => put(bucket, key, State::Retaken, expiry.max(now)).map(Ok),
             }
         })?
     }
@@ -115,19 +113,11 @@ impl Claims {
     /// # Errors
     ///
     /// [`Contended`]: the claim stays as it is until it expires, unless this is tried again.
-    pub fn release(
-        &self,
-        store: &(impl SharedStore + ?Sized),
-        key: &ClaimKey,
-        now: UnixSeconds,
-    ) -> Result<Change, Contended> {
+    pub fn release(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Result<Change, Contended> {
         update(store, &self.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
-                Some(Record {
-                    state: State::InUse,
-                    ..
-                }) => take(bucket),
+                Some(Record { state: State::InUse, .. }) => take(bucket),
                 Some(Record {
                     state: State::Retaken,
                     expiry,
@@ -144,12 +134,7 @@ impl Claims {
     /// # Errors
     ///
     /// [`Contended`]: the claim stays as it is until it expires, unless this is tried again.
-    pub fn forgive(
-        &self,
-        store: &(impl SharedStore + ?Sized),
-        key: &ClaimKey,
-        now: UnixSeconds,
-    ) -> Result<Change, Contended> {
+    pub fn forgive(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Result<Change, Contended> {
         update(store, &self.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
@@ -207,26 +192,16 @@ impl Claims {
         update(store, &self.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
-                Some(Record {
-                    state: State::Spent,
-                    ..
-                }) if state != State::Spent => Edit::Keep(Change::default()),
+                Some(Record { state: State::Spent, .. }) if state != State::Spent => Edit::Keep(Change::default()),
                 _ => put(bucket, key, state, expiry.max(now)),
             }
         })
     }
 
     /// What has become of a claim; `None` if it is not held, or expired.
-    pub fn state(
-        &self,
-        store: &(impl SharedStore + ?Sized),
-        key: &ClaimKey,
-        now: UnixSeconds,
-    ) -> Option<State> {
+    pub fn state(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Option<State> {
         let (bytes, _) = store.get(&self.name_of(key))?;
-        Bucket::read(&bytes, Some(key), now)
-            .found
-            .map(|record| record.state)
+        Bucket::read(&bytes, Some(key), now).found.map(|record| record.state)
     }
 
     /// Drops what has expired in some buckets, and tells how many records that were. Numbers beyond the last bucket
@@ -234,12 +209,7 @@ impl Claims {
     ///
     /// Meant for a tick that goes round all buckets. A bucket that is written by another worker at the same moment is
     /// passed over: that write drops the same records.
-    pub fn sweep(
-        &self,
-        store: &(impl SharedStore + ?Sized),
-        buckets: Range<u32>,
-        now: UnixSeconds,
-    ) -> u32 {
+    pub fn sweep(&self, store: &(impl SharedStore + ?Sized), buckets: Range<u32>, now: UnixSeconds) -> u32 {
         let mut dropped = 0_u32;
         for index in buckets.start..buckets.end.min(self.buckets) {
             let name = name(index);
@@ -264,11 +234,7 @@ impl Claims {
     fn name_of(&self, key: &ClaimKey) -> String {
         let [a, b, c, d, ..] = *key.as_bytes();
         // Never zero buckets; 4 bytes of a hash spread evenly over any number of them.
-        name(
-            u32::from_be_bytes([a, b, c, d])
-                .checked_rem(self.buckets)
-                .unwrap_or(0),
-        )
+        name(u32::from_be_bytes([a, b, c, d]).checked_rem(self.buckets).unwrap_or(0))
     }
 }
 
@@ -286,14 +252,7 @@ fn put(bucket: Bucket, key: &ClaimKey, state: State, expiry: UnixSeconds) -> Edi
         dropped: bucket.expired,
     };
     let expiry = before.map_or(expiry, |before| before.max(expiry));
-    Edit::Write(
-        bucket.write(Some(Record {
-            key: *key,
-            state,
-            expiry,
-        })),
-        change,
-    )
+    Edit::Write(bucket.write(Some(Record { key: *key, state, expiry })), change)
 }
 
 /// Writes the bucket without the claim.

@@ -22,13 +22,7 @@ enum Kind {
 
 impl ClaimKey {
     /// EIP-3009: a nonce is unique per network, token and owner.
-    pub fn eip3009(
-        secret: &[u8; 16],
-        network: &str,
-        token: &Address,
-        owner: &Address,
-        nonce: &Nonce,
-    ) -> Self {
+    pub fn eip3009(secret: &[u8; 16], network: &str, token: &Address, owner: &Address, nonce: &Nonce) -> Self {
         Self::of(
             secret,
             Kind::Eip3009,
@@ -38,13 +32,7 @@ impl ClaimKey {
     }
 
     /// EIP-2612: the counter is the owner's at the token, apart from the nonces of EIP-3009.
-    pub fn eip2612(
-        secret: &[u8; 16],
-        network: &str,
-        token: &Address,
-        owner: &Address,
-        nonce: &Nonce,
-    ) -> Self {
+    pub fn eip2612(secret: &[u8; 16], network: &str, token: &Address, owner: &Address, nonce: &Nonce) -> Self {
         Self::of(
             secret,
             Kind::Eip2612,
@@ -55,12 +43,7 @@ impl ClaimKey {
 
     /// Permit2: a nonce is the owner's, whatever the token, the scheme and the witness.
     pub fn permit2(secret: &[u8; 16], network: &str, owner: &Address, nonce: &U256) -> Self {
-        Self::of(
-            secret,
-            Kind::Permit2,
-            network,
-            &[owner.as_bytes(), nonce.as_bytes()],
-        )
+        Self::of(secret, Kind::Permit2, network, &[owner.as_bytes(), nonce.as_bytes()])
     }
 
     /// Solana: a transaction is unique by its message, hashed without the signatures.
@@ -136,12 +119,8 @@ mod tests {
 
     #[test]
     fn spelling_makes_no_difference() {
-        let lower = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913"
-            .parse()
-            .unwrap();
-        let mixed = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913"
-            .parse()
-            .unwrap();
+        let lower = "0x833589fcd6edb6e08f4c7c32d4f71b54bda02913".parse().unwrap();
+        let mixed = "0x833589fCD6eDb6E08f4c7C32D4f71b54bdA02913".parse().unwrap();
         assert_eq!(
             ClaimKey::eip3009(&SECRET, BASE, &lower, &OWNER, &NONCE),
             ClaimKey::eip3009(&SECRET, BASE, &mixed, &OWNER, &NONCE),

@@ -74,9 +74,7 @@ impl SharedStore for MemoryStore {
         }
         state.version = state.version.saturating_add(1);
         let version = state.version;
-        state
-            .values
-            .insert(key.to_owned(), (value.to_vec(), version));
+        state.values.insert(key.to_owned(), (value.to_vec(), version));
         Ok(())
     }
 }
@@ -89,25 +87,13 @@ mod tests {
     fn sets_only_what_nobody_has_changed() {
         let store = MemoryStore::new();
         assert_eq!(store.get("a"), None);
-        assert_eq!(
-            store.compare_and_swap("a", b"1", Cas::Version(1)),
-            Err(Conflict)
-        );
+        assert_eq!(store.compare_and_swap("a", b"1", Cas::Version(1)), Err(Conflict));
         assert_eq!(store.compare_and_swap("a", b"1", Cas::Absent), Ok(()));
-        assert_eq!(
-            store.compare_and_swap("a", b"2", Cas::Absent),
-            Err(Conflict)
-        );
+        assert_eq!(store.compare_and_swap("a", b"2", Cas::Absent), Err(Conflict));
         let (value, version) = store.get("a").unwrap();
         assert_eq!(value, b"1");
-        assert_eq!(
-            store.compare_and_swap("a", b"2", Cas::Version(version)),
-            Ok(())
-        );
-        assert_eq!(
-            store.compare_and_swap("a", b"3", Cas::Version(version)),
-            Err(Conflict)
-        );
+        assert_eq!(store.compare_and_swap("a", b"2", Cas::Version(version)), Ok(()));
+        assert_eq!(store.compare_and_swap("a", b"3", Cas::Version(version)), Err(Conflict));
         assert_eq!((store.keys(), store.bytes()), (1, (1, 1)));
         store.clear();
         assert_eq!(store.get("a"), None);

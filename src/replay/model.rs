@@ -41,10 +41,7 @@ struct Model {
 
 impl Model {
     fn state(&self, key: u8, now: u64) -> Option<State> {
-        self.claims
-            .get(&key)
-            .filter(|(_, expiry)| *expiry >= now)
-            .map(|(state, _)| *state)
+        self.claims.get(&key).filter(|(_, expiry)| *expiry >= now).map(|(state, _)| *state)
     }
 
     fn put(&mut self, key: u8, state: State, expiry: u64, now: u64) {

@@ -26,10 +26,7 @@ fn at_once<T: Send>(threads: u32, work: impl Fn(u32) -> T + Sync) -> Vec<T> {
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 
@@ -40,11 +37,7 @@ fn of_a_hundred_claims_one_wins() {
         let store = MemoryStore::new();
         let results = at_once(100, |_| claims.claim(&store, &key(round), LATER, NOW));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        assert!(
-            results
-                .iter()
-                .all(|result| matches!(result, Ok(_) | Err(Held::InUse)))
-        );
+        assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(Held::InUse))));
     }
 }
 
@@ -54,16 +47,10 @@ fn of_many_who_take_over_one_wins() {
     for round in 0..40 {
         let store = MemoryStore::new();
         claims.claim(&store, &key(round), LATER, NOW).unwrap();
-        claims
-            .mark_pending(&store, &key(round), LATER, NOW)
-            .unwrap();
+        claims.mark_pending(&store, &key(round), LATER, NOW).unwrap();
         let results = at_once(50, |_| claims.retake(&store, &key(round), LATER, NOW));
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
-        assert!(
-            results
-                .iter()
-                .all(|result| matches!(result, Ok(_) | Err(Held::InUse)))
-        );
+        assert!(results.iter().all(|result| matches!(result, Ok(_) | Err(Held::InUse))));
     }
 }
 
@@ -132,13 +119,7 @@ fn all_claims_that_were_promised_find_room_in_bounded_memory() {
     let claims = Claims::new(max_claims);
     let store = MemoryStore::new();
     for number in 0..max_claims {
-        assert_eq!(
-            claims.claim(&store, &key(number), LATER, NOW),
-            Ok(Change {
-                added: 1,
-                dropped: 0
-            })
-        );
+        assert_eq!(claims.claim(&store, &key(number), LATER, NOW), Ok(Change { added: 1, dropped: 0 }));
     }
     let (keys, values) = store.bytes();
     assert_eq!(values, max_claims as usize * RECORD_BYTES);
@@ -156,10 +137,7 @@ fn the_worst_case_is_bounded_too() {
     for max_claims in [0, 1, 4096, 100_000, 1_000_000, 50_000_000, u32::MAX] {
         let claims = Claims::new(max_claims);
         let bytes = claims.capacity() * RECORD_BYTES * DEFAULT_BUCKETS as usize;
-        assert!(
-            bytes <= 4 << 20 || bytes / max_claims as usize <= 100,
-            "{max_claims}: {bytes}"
-        );
+        assert!(bytes <= 4 << 20 || bytes / max_claims as usize <= 100, "{max_claims}: {bytes}");
         assert!(claims.capacity() as u64 * u64::from(DEFAULT_BUCKETS) >= u64::from(max_claims));
     }
 }
@@ -170,34 +148,18 @@ fn a_full_bucket_refuses_until_something_expires() {
     let store = MemoryStore::new();
     let room = u32::try_from(claims.capacity()).unwrap();
     for number in 0..room {
-        claims
-            .claim(&store, &key(number), LATER.plus(u64::from(number % 2)), NOW)
-            .unwrap();
+        claims.claim(&store, &key(number), LATER.plus(u64::from(number % 2)), NOW).unwrap();
     }
-    assert_eq!(
-        claims.claim(&store, &key(room), LATER, NOW),
-        Err(Held::Full)
-    );
-    assert_eq!(
-        claims.retake(&store, &key(room), LATER, NOW),
-        Err(Held::Full)
-    );
+    assert_eq!(claims.claim(&store, &key(room), LATER, NOW), Err(Held::Full));
+    assert_eq!(claims.retake(&store, &key(room), LATER, NOW), Err(Held::Full));
     assert_eq!(claims.claim(&store, &key(0), LATER, NOW), Err(Held::InUse));
-    assert_eq!(
-        claims.claim(&store, &key(room), LATER, LATER),
-        Err(Held::Full)
-    );
+    assert_eq!(claims.claim(&store, &key(room), LATER, LATER), Err(Held::Full));
     // What has been paid must be written down all the same.
     assert_eq!(
         claims.mark_spent(&store, &key(room), LATER, NOW),
-        Ok(Change {
-            added: 1,
-            dropped: 0
-        })
+        Ok(Change { added: 1, dropped: 0 })
     );
-    let change = claims
-        .claim(&store, &key(room + 1), LATER.plus(9), LATER.plus(1))
-        .unwrap();
+    let change = claims.claim(&store, &key(room + 1), LATER.plus(9), LATER.plus(1)).unwrap();
     assert_eq!(
         change,
         Change {
@@ -214,21 +176,12 @@ fn contention_changes_nothing() {
     store.inject_conflicts(MAX_TRIES - 1);
     assert!(claims.claim(&store, &key(1), LATER, NOW).is_ok());
     store.inject_conflicts(MAX_TRIES);
-    assert_eq!(
-        claims.claim(&store, &key(2), LATER, NOW),
-        Err(Held::Contended)
-    );
+    assert_eq!(claims.claim(&store, &key(2), LATER, NOW), Err(Held::Contended));
     assert_eq!(claims.state(&store, &key(2), NOW), None);
     store.inject_conflicts(MAX_TRIES);
-    assert_eq!(
-        claims.mark_spent(&store, &key(1), LATER, NOW),
-        Err(Contended)
-    );
+    assert_eq!(claims.mark_spent(&store, &key(1), LATER, NOW), Err(Contended));
     store.inject_conflicts(MAX_TRIES);
-    assert_eq!(
-        claims.mark_pending(&store, &key(1), LATER, NOW),
-        Err(Contended)
-    );
+    assert_eq!(claims.mark_pending(&store, &key(1), LATER, NOW), Err(Contended));
     store.inject_conflicts(MAX_TRIES);
     assert_eq!(claims.release(&store, &key(1), NOW), Err(Contended));
     assert_eq!(claims.state(&store, &key(1), NOW), Some(State::InUse));
@@ -245,9 +198,6 @@ fn works_through_a_trait_object() {
     let secret = secret(shared, [1; 16]).unwrap();
     let key = ClaimKey::solana(&secret, "solana:test", &[0; 32]);
     assert!(claims.claim(shared, &key, LATER, NOW).is_ok());
-    assert_eq!(
-        claims.mark_spent(shared, &key, LATER, NOW),
-        Ok(Change::default())
-    );
+    assert_eq!(claims.mark_spent(shared, &key, LATER, NOW), Ok(Change::default()));
     assert_eq!(claims.state(shared, &key, NOW), Some(State::Spent));
 }

@@ -13,10 +13,7 @@ const KEY: &str = "x402/secret";
 /// # Errors
 ///
 /// [`Contended`] if the store refuses every time; no claim can be made then.
-pub fn secret(
-    store: &(impl SharedStore + ?Sized),
-    random: [u8; 16],
-) -> Result<[u8; 16], Contended> {
+pub fn secret(store: &(impl SharedStore + ?Sized), random: [u8; 16]) -> Result<[u8; 16], Contended> {
     update(store, KEY, |found| match found.try_into() {
         Ok(secret) => Edit::Keep(secret),
         Err(_) => Edit::Write(random.to_vec(), random),
@@ -58,10 +55,7 @@ mod tests {
                         })
                     })
                     .collect();
-                workers
-                    .into_iter()
-                    .map(|worker| worker.join().unwrap().unwrap())
-                    .collect()
+                workers.into_iter().map(|worker| worker.join().unwrap().unwrap()).collect()
             });
             assert!(secrets.iter().all(|secret| Some(secret) == secrets.first()));
         }

@@ -91,11 +91,7 @@ impl<T> Edit<T> {
 /// # Errors
 ///
 /// [`Contended`] after the last try; nothing was changed then.
-pub fn update<T>(
-    store: &(impl SharedStore + ?Sized),
-    key: &str,
-    mut edit: impl FnMut(&[u8]) -> Edit<T>,
-) -> Result<T, Contended> {
+pub fn update<T>(store: &(impl SharedStore + ?Sized), key: &str, mut edit: impl FnMut(&[u8]) -> Edit<T>) -> Result<T, Contended> {
     for _ in 0..MAX_TRIES {
         let (value, cas) = match store.get(key) {
             Some((value, version)) => (value, Cas::Version(version)),
@@ -128,10 +124,7 @@ mod tests {
         store.inject_conflicts(MAX_TRIES);
         assert_eq!(update(&store, "key", append), Err(Contended));
         assert_eq!(store.get("key").unwrap().0, b"xx");
-        assert_eq!(
-            update(&store, "key", |value| Edit::Keep(value.len())),
-            Ok(2)
-        );
+        assert_eq!(update(&store, "key", |value| Edit::Keep(value.len())), Ok(2));
     }
 
     #[test]
@@ -141,11 +134,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..100 {
-                        while update(&store, "key", |value| {
-                            Edit::Write([value, b"x"].concat(), ())
-                        })
-                        .is_err()
-                        {}
+                        while update(&store, "key", |value| Edit::Write([value, b"x"].concat(), ())).is_err() {}
                     }
                 });
             }
