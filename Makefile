@@ -11,3 +11,8 @@ wasm: ## build the filter
 	rustup target add wasm32-wasip1
 	cargo build --release --lib --target wasm32-wasip1
 	@ls -l $(WASM) | awk '{printf "built %s, %d KiB\n", $$NF, $$5 / 1024}'
+
+.PHONY: test-envoy
+test-envoy: ## the filter on a real Envoy: make test-envoy [T="-k claims"]
+	@python3 -m stack.tools venv >/dev/null
+	.local/venv/bin/python -m pytest tests/e2e $(T)

@@ -7,20 +7,17 @@ use std::str::FromStr;
 
 /// Uniswap's Permit2, at the same address on every chain.
 pub const PERMIT2: Address = Address([
-    0x00, 0x00, 0x00, 0x00, 0x00, 0x22, 0xd4, 0x73, 0x03, 0x0f, 0x11, 0x6d, 0xde, 0xe9, 0xf6, 0xb4,
-    0x3a, 0xc7, 0x8b, 0xa3,
+    0x00, 0x00, 0x00, 0x00, 0x00, 0x22, 0xd4, 0x73, 0x03, 0x0f, 0x11, 0x6d, 0xde, 0xe9, 0xf6, 0xb4, 0x3a, 0xc7, 0x8b, 0xa3,
 ]);
 
 /// The spender of Permit2 payments of scheme `exact` (x402 specification, `scheme_exact_evm`).
 pub const EXACT_PERMIT2_PROXY: Address = Address([
-    0x40, 0x20, 0x85, 0xc2, 0x48, 0xee, 0xa2, 0x7d, 0x92, 0xe8, 0xb3, 0x0b, 0x2c, 0x58, 0xed, 0x07,
-    0xf9, 0xe2, 0x00, 0x01,
+    0x40, 0x20, 0x85, 0xc2, 0x48, 0xee, 0xa2, 0x7d, 0x92, 0xe8, 0xb3, 0x0b, 0x2c, 0x58, 0xed, 0x07, 0xf9, 0xe2, 0x00, 0x01,
 ]);
 
 /// The spender of Permit2 payments of scheme `upto` (x402 specification, `scheme_upto_evm`).
 pub const UPTO_PERMIT2_PROXY: Address = Address([
-    0x40, 0x20, 0xa4, 0xf3, 0xb7, 0xb9, 0x0c, 0xca, 0x42, 0x3b, 0x9f, 0xab, 0xcc, 0x0c, 0xe5, 0x7c,
-    0x6c, 0x24, 0x00, 0x02,
+    0x40, 0x20, 0xa4, 0xf3, 0xb7, 0xb9, 0x0c, 0xca, 0x42, 0x3b, 0x9f, 0xab, 0xcc, 0x0c, 0xe5, 0x7c, 0x6c, 0x24, 0x00, 0x02,
 ]);
 
 /// An Ethereum address: the last 20 bytes of the hash of a public key, or a contract's.
@@ -71,11 +68,7 @@ impl fmt::Display for Address {
         let mut text = String::with_capacity(42);
         text.push_str("0x");
         for (digit, weight) in lower.chars().zip(hash.chars()) {
-            text.push(if weight >= '8' {
-                digit.to_ascii_uppercase()
-            } else {
-                digit
-            });
+            text.push(if weight >= '8' { digit.to_ascii_uppercase() } else { digit });
         }
         f.pad(&text)
     }
@@ -110,18 +103,9 @@ mod tests {
 
     #[test]
     fn names_the_contracts_of_the_specification() {
-        assert_eq!(
-            PERMIT2.to_string(),
-            "0x000000000022D473030F116dDEE9F6B43aC78BA3"
-        );
-        assert_eq!(
-            EXACT_PERMIT2_PROXY.to_string(),
-            "0x402085c248EeA27D92E8b30b2C58ed07f9E20001"
-        );
-        assert_eq!(
-            UPTO_PERMIT2_PROXY.to_string(),
-            "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002"
-        );
+        assert_eq!(PERMIT2.to_string(), "0x000000000022D473030F116dDEE9F6B43aC78BA3");
+        assert_eq!(EXACT_PERMIT2_PROXY.to_string(), "0x402085c248EeA27D92E8b30b2C58ed07f9E20001");
+        assert_eq!(UPTO_PERMIT2_PROXY.to_string(), "0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002");
     }
 
     proptest! {

@@ -5,8 +5,8 @@ use super::{Address, Nonce, U256};
 
 /// Hash of `TransferWithAuthorization(address from,…,bytes32 nonce)`.
 const TYPE_HASH: [u8; 32] = [
-    0x7c, 0x7c, 0x6c, 0xdb, 0x67, 0xa1, 0x87, 0x43, 0xf4, 0x9e, 0xc6, 0xfa, 0x9b, 0x35, 0xf5, 0x0d,
-    0x52, 0xed, 0x05, 0xcb, 0xed, 0x4c, 0xc5, 0x92, 0xe1, 0x3b, 0x44, 0x50, 0x1c, 0x1a, 0x22, 0x67,
+    0x7c, 0x7c, 0x6c, 0xdb, 0x67, 0xa1, 0x87, 0x43, 0xf4, 0x9e, 0xc6, 0xfa, 0x9b, 0x35, 0xf5, 0x0d, 0x52, 0xed, 0x05, 0xcb, 0xed, 0x4c,
+    0xc5, 0x92, 0xe1, 0x3b, 0x44, 0x50, 0x1c, 0x1a, 0x22, 0x67,
 ];
 
 /// The `authorization` of an EIP-3009 payload (x402 specification, `scheme_exact_evm`).
@@ -86,18 +86,12 @@ mod tests {
                  74f85c90fac385b1dd11eb847cb3b24f86dbf06c57fd50c8ace0dcdb3c4e48941c",
             ),
         ];
-        let token = "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
-            .parse()
-            .unwrap();
+        let token = "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap();
         let domain = domain_separator("USDC", "2", 84532, &token);
         for ([valid_after, valid_before, nonce], signature) in recorded {
             let authorization = TransferWithAuthorization {
-                from: "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
-                    .parse()
-                    .unwrap(),
-                to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
-                    .parse()
-                    .unwrap(),
+                from: "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".parse().unwrap(),
+                to: "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap(),
                 value: "1000".parse().unwrap(),
                 valid_after: valid_after.parse().unwrap(),
                 valid_before: valid_before.parse().unwrap(),
@@ -106,15 +100,9 @@ mod tests {
             let Ok(SignatureForm::Eoa(signature)) = SignatureForm::parse(signature) else {
                 panic!("{signature}");
             };
-            assert_eq!(
-                recover(&authorization.digest(&domain), &signature),
-                Some(authorization.from)
-            );
+            assert_eq!(recover(&authorization.digest(&domain), &signature), Some(authorization.from));
             let other = domain_separator("USD Coin", "2", 84532, &token);
-            assert_ne!(
-                recover(&authorization.digest(&other), &signature),
-                Some(authorization.from)
-            );
+            assert_ne!(recover(&authorization.digest(&other), &signature), Some(authorization.from));
         }
     }
 }

@@ -55,10 +55,7 @@ mod tests {
         assert_eq!(decode::<2>("0Xabcd"), Err(HexError::Prefix));
         assert_eq!(decode::<2>(""), Err(HexError::Prefix));
         assert_eq!(decode::<2>("0xabc"), Err(HexError::Length { expected: 4 }));
-        assert_eq!(
-            decode::<2>("0xabcde"),
-            Err(HexError::Length { expected: 4 })
-        );
+        assert_eq!(decode::<2>("0xabcde"), Err(HexError::Length { expected: 4 }));
         assert_eq!(decode::<2>("0xabcg"), Err(HexError::Digit));
         assert_eq!(decode::<2>("0xéé"), Err(HexError::Digit));
         assert_eq!(decode::<2>("0x+1-1"), Err(HexError::Digit));

@@ -42,14 +42,8 @@ mod tests {
     #[test]
     fn hashes_the_known_inputs() {
         let known = [
-            (
-                "",
-                "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470",
-            ),
-            (
-                "abc",
-                "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45",
-            ),
+            ("", "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"),
+            ("abc", "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"),
         ];
         for (text, hash) in known {
             assert_eq!(hex::encode(keccak256(text.as_bytes())), hash);

@@ -58,10 +58,7 @@ mod tests {
         let text = format!("0x{}7b", "0".repeat(62));
         assert_eq!(Nonce::from_u256(U256::from(123_u128)).to_string(), text);
         assert_eq!(text.parse(), Ok(Nonce::from_u256(U256::from(123_u128))));
-        assert_eq!(
-            "0x7b".parse::<Nonce>(),
-            Err(HexError::Length { expected: 64 })
-        );
+        assert_eq!("0x7b".parse::<Nonce>(), Err(HexError::Length { expected: 64 }));
     }
 
     proptest! {

@@ -110,10 +110,7 @@ impl Values {
 
     /// A token's domain: ours, and alloy's.
     fn token_domain(&mut self) -> ([u8; 32], Eip712Domain) {
-        let (name, version) = (
-            format!("Token {}", self.number()),
-            (self.word()[0] % 9).to_string(),
-        );
+        let (name, version) = (format!("Token {}", self.number()), (self.word()[0] % 9).to_string());
         let (chain_id, token) = (self.chain_id(), self.address());
         let theirs = Eip712Domain::new(
             Some(name.clone().into()),
@@ -311,10 +308,7 @@ fn recovery_from_garbage_agrees() {
         assert_eq!(ours, theirs, "{digest:?} {r:?} {s:?} {parity}");
         outcomes[usize::from(ours.is_some())] += 1;
     }
-    assert!(
-        outcomes.iter().all(|count| *count > ROUNDS / 4),
-        "{outcomes:?}"
-    );
+    assert!(outcomes.iter().all(|count| *count > ROUNDS / 4), "{outcomes:?}");
 }
 
 /// With R = G, s = z and r = x(G), Q = r⁻¹(sG − zG) is the point at infinity, which is nobody's key.
@@ -334,9 +328,6 @@ fn an_r_that_is_no_coordinate_signs_nothing() {
     let (mut r, mut s) = ([0; 32], [0; 32]);
     (r[31], s[31]) = (5, 1);
     for parity in [false, true] {
-        assert_eq!(
-            recover(&[1; 32], &Signature::new(r, s, parity).unwrap()),
-            None
-        );
+        assert_eq!(recover(&[1; 32], &Signature::new(r, s, parity).unwrap()), None);
     }
 }

@@ -5,28 +5,28 @@ use super::{Address, U256};
 
 /// Hash of `TokenPermissions(address token,uint256 amount)`.
 const TOKEN_PERMISSIONS: [u8; 32] = [
-    0x61, 0x83, 0x58, 0xac, 0x3d, 0xb8, 0xdc, 0x27, 0x4f, 0x0c, 0xd8, 0x82, 0x9d, 0xa7, 0xe2, 0x34,
-    0xbd, 0x48, 0xcd, 0x73, 0xc4, 0xa7, 0x40, 0xae, 0xde, 0x1a, 0xde, 0xc9, 0x84, 0x6d, 0x06, 0xa1,
+    0x61, 0x83, 0x58, 0xac, 0x3d, 0xb8, 0xdc, 0x27, 0x4f, 0x0c, 0xd8, 0x82, 0x9d, 0xa7, 0xe2, 0x34, 0xbd, 0x48, 0xcd, 0x73, 0xc4, 0xa7,
+    0x40, 0xae, 0xde, 0x1a, 0xde, 0xc9, 0x84, 0x6d, 0x06, 0xa1,
 ];
 /// Hash of `Witness(address to,uint256 validAfter)`.
 const EXACT_WITNESS: [u8; 32] = [
-    0xd9, 0x7b, 0x32, 0x39, 0xa7, 0xf3, 0x22, 0x95, 0x51, 0x7b, 0xd1, 0x4c, 0xb0, 0x74, 0xed, 0xfd,
-    0xd1, 0x88, 0xdf, 0xe5, 0xeb, 0x42, 0xf8, 0x02, 0xbb, 0x26, 0xd4, 0xfd, 0x1e, 0xb1, 0x2c, 0x37,
+    0xd9, 0x7b, 0x32, 0x39, 0xa7, 0xf3, 0x22, 0x95, 0x51, 0x7b, 0xd1, 0x4c, 0xb0, 0x74, 0xed, 0xfd, 0xd1, 0x88, 0xdf, 0xe5, 0xeb, 0x42,
+    0xf8, 0x02, 0xbb, 0x26, 0xd4, 0xfd, 0x1e, 0xb1, 0x2c, 0x37,
 ];
 /// Hash of `Witness(address to,address facilitator,uint256 validAfter)`.
 const UPTO_WITNESS: [u8; 32] = [
-    0xd4, 0x17, 0x1c, 0x44, 0x5a, 0x74, 0x21, 0x8b, 0x01, 0xd4, 0xfd, 0x8a, 0xf3, 0x4f, 0xf1, 0x10,
-    0x65, 0x80, 0xea, 0x1e, 0x36, 0xff, 0x83, 0x7e, 0x64, 0x48, 0x4b, 0xfa, 0xa2, 0x25, 0x3b, 0x75,
+    0xd4, 0x17, 0x1c, 0x44, 0x5a, 0x74, 0x21, 0x8b, 0x01, 0xd4, 0xfd, 0x8a, 0xf3, 0x4f, 0xf1, 0x10, 0x65, 0x80, 0xea, 0x1e, 0x36, 0xff,
+    0x83, 0x7e, 0x64, 0x48, 0x4b, 0xfa, 0xa2, 0x25, 0x3b, 0x75,
 ];
 /// Hash of `PermitWitnessTransferFrom(…)` followed by its member types, with the witness of `exact`.
 const EXACT_PERMIT: [u8; 32] = [
-    0xeb, 0xc1, 0x56, 0xcd, 0x23, 0x67, 0x8a, 0x74, 0xc9, 0x4d, 0xf1, 0x3d, 0x77, 0x2e, 0xf5, 0x47,
-    0x84, 0x20, 0x63, 0x7f, 0x0c, 0x94, 0xbd, 0x10, 0xd5, 0x09, 0xe1, 0xdc, 0x98, 0xf5, 0x21, 0xc7,
+    0xeb, 0xc1, 0x56, 0xcd, 0x23, 0x67, 0x8a, 0x74, 0xc9, 0x4d, 0xf1, 0x3d, 0x77, 0x2e, 0xf5, 0x47, 0x84, 0x20, 0x63, 0x7f, 0x0c, 0x94,
+    0xbd, 0x10, 0xd5, 0x09, 0xe1, 0xdc, 0x98, 0xf5, 0x21, 0xc7,
 ];
 /// The same with the witness of `upto`.
 const UPTO_PERMIT: [u8; 32] = [
-    0x51, 0xdf, 0xf6, 0x97, 0x4a, 0xd4, 0x38, 0x8c, 0x49, 0x9e, 0x7f, 0xcf, 0xe8, 0x38, 0xd2, 0xbd,
-    0x76, 0x71, 0x62, 0x55, 0x3a, 0x14, 0x40, 0x98, 0xce, 0x20, 0xea, 0x66, 0x1d, 0x70, 0xc2, 0xee,
+    0x51, 0xdf, 0xf6, 0x97, 0x4a, 0xd4, 0x38, 0x8c, 0x49, 0x9e, 0x7f, 0xcf, 0xe8, 0x38, 0xd2, 0xbd, 0x76, 0x71, 0x62, 0x55, 0x3a, 0x14,
+    0x40, 0x98, 0xce, 0x20, 0xea, 0x66, 0x1d, 0x70, 0xc2, 0xee,
 ];
 
 /// The `permit2Authorization` of a payload, without `from`, which is not signed but must be the signer
@@ -89,32 +89,17 @@ impl PermitWitnessTransferFrom {
     pub fn digest(&self, domain: &[u8; 32]) -> [u8; 32] {
         let permitted = struct_hash([TOKEN_PERMISSIONS, self.token.to_word(), self.amount.0]);
         let (permit, witness) = match &self.witness {
-            Witness::Exact { to, valid_after } => (
-                EXACT_PERMIT,
-                struct_hash([EXACT_WITNESS, to.to_word(), valid_after.0]),
-            ),
+            Witness::Exact { to, valid_after } => (EXACT_PERMIT, struct_hash([EXACT_WITNESS, to.to_word(), valid_after.0])),
             Witness::Upto {
                 to,
                 facilitator,
                 valid_after,
             } => (
                 UPTO_PERMIT,
-                struct_hash([
-                    UPTO_WITNESS,
-                    to.to_word(),
-                    facilitator.to_word(),
-                    valid_after.0,
-                ]),
+                struct_hash([UPTO_WITNESS, to.to_word(), facilitator.to_word(), valid_after.0]),
             ),
         };
-        let hash = struct_hash([
-            permit,
-            permitted,
-            self.spender.to_word(),
-            self.nonce.0,
-            self.deadline.0,
-            witness,
-        ]);
+        let hash = struct_hash([permit, permitted, self.spender.to_word(), self.nonce.0, self.deadline.0, witness]);
         signing_hash(domain, &hash)
     }
 }
@@ -122,9 +107,7 @@ impl PermitWitnessTransferFrom {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evm::{
-        EXACT_PERMIT2_PROXY, SignatureForm, UPTO_PERMIT2_PROXY, keccak256, permit2_domain, recover,
-    };
+    use crate::evm::{EXACT_PERMIT2_PROXY, SignatureForm, UPTO_PERMIT2_PROXY, keccak256, permit2_domain, recover};
 
     #[test]
     fn type_hashes_are_those_of_the_types() {
@@ -136,25 +119,15 @@ mod tests {
         assert_eq!(TOKEN_PERMISSIONS, keccak256(permissions.as_bytes()));
         assert_eq!(EXACT_WITNESS, keccak256(exact.as_bytes()));
         assert_eq!(UPTO_WITNESS, keccak256(upto.as_bytes()));
-        assert_eq!(
-            EXACT_PERMIT,
-            keccak256([permit, permissions, exact].concat().as_bytes())
-        );
-        assert_eq!(
-            UPTO_PERMIT,
-            keccak256([permit, permissions, upto].concat().as_bytes())
-        );
+        assert_eq!(EXACT_PERMIT, keccak256([permit, permissions, exact].concat().as_bytes()));
+        assert_eq!(UPTO_PERMIT, keccak256([permit, permissions, upto].concat().as_bytes()));
     }
 
     /// Recorded from `@x402/fetch` 2.27 and Python `x402` 2.25, paying on Base Sepolia.
     #[test]
     fn recovers_the_payers_of_recorded_payments() {
-        let to = "0x90F79bf6EB2c4f870365E785982E1f101E93b906"
-            .parse()
-            .unwrap();
-        let facilitator = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8"
-            .parse()
-            .unwrap();
+        let to = "0x90F79bf6EB2c4f870365E785982E1f101E93b906".parse().unwrap();
+        let facilitator = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8".parse().unwrap();
         let exact = Witness::Exact {
             to,
             valid_after: U256::ZERO,
@@ -198,9 +171,7 @@ mod tests {
         ];
         for ([amount, nonce, deadline], witness, signature) in recorded {
             let permit = PermitWitnessTransferFrom {
-                token: "0x036CbD53842c5426634e7929541eC2318f3dCF7e"
-                    .parse()
-                    .unwrap(),
+                token: "0x036CbD53842c5426634e7929541eC2318f3dCF7e".parse().unwrap(),
                 amount: amount.parse().unwrap(),
                 spender: if witness == exact {
                     EXACT_PERMIT2_PROXY
@@ -214,13 +185,8 @@ mod tests {
             let Ok(SignatureForm::Eoa(signature)) = SignatureForm::parse(signature) else {
                 panic!("{signature}");
             };
-            let payer = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC"
-                .parse()
-                .unwrap();
-            assert_eq!(
-                recover(&permit.digest(&permit2_domain(84532)), &signature),
-                Some(payer)
-            );
+            let payer = "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC".parse().unwrap();
+            assert_eq!(recover(&permit.digest(&permit2_domain(84532)), &signature), Some(payer));
             assert_eq!((witness.to(), witness.valid_after()), (to, U256::ZERO));
         }
     }

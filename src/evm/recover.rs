@@ -23,11 +23,7 @@ pub fn recover(digest: &[u8; 32], signature: &Signature) -> Option<Address> {
     let inverse = r.invert_vartime().into_option()?;
     let of_generator = inverse.mul(&z).negate();
     let of_point = inverse.mul(&s);
-    let key = ProjectivePoint::mul_by_generator_and_mul_add_vartime(
-        &of_generator,
-        &of_point,
-        &point.into(),
-    );
+    let key = ProjectivePoint::mul_by_generator_and_mul_add_vartime(&of_generator, &of_point, &point.into());
     if bool::from(key.is_identity()) {
         return None;
     }

@@ -197,20 +197,11 @@ mod tests {
 
     #[test]
     fn refuses_numbers_out_of_range() {
-        for (r, s) in [
-            (ZERO, ONE),
-            (ONE, ZERO),
-            (ORDER, ONE),
-            (ONE, ORDER),
-            (&"f".repeat(64), ONE),
-        ] {
+        for (r, s) in [(ZERO, ONE), (ONE, ZERO), (ORDER, ONE), (ONE, ORDER), (&"f".repeat(64), ONE)] {
             assert_eq!(parse(&[r, s, "1b"]), Err(SignatureError::OutOfRange));
         }
         assert_eq!(parse(&[ZERO, ONE]), Err(SignatureError::OutOfRange));
-        assert_eq!(
-            parse(&[ONE, HALF_AND_ONE, "1b"]),
-            Err(SignatureError::HighS)
-        );
+        assert_eq!(parse(&[ONE, HALF_AND_ONE, "1b"]), Err(SignatureError::HighS));
         assert_eq!(parse(&[ONE, HALF_AND_ONE]), Err(SignatureError::HighS));
         assert!(parse(&[ONE, HALF, "1b"]).is_ok());
     }
@@ -218,20 +209,11 @@ mod tests {
     #[test]
     fn leaves_smart_wallets_to_the_chain() {
         let erc6492 = "6492".repeat(16);
-        assert_eq!(
-            parse(&[&"ab".repeat(500), &erc6492]),
-            Ok(SignatureForm::Other)
-        );
+        assert_eq!(parse(&[&"ab".repeat(500), &erc6492]), Ok(SignatureForm::Other));
         assert_eq!(parse(&["ab"]), Ok(SignatureForm::Other));
         assert_eq!(parse(&[ONE, ONE, "1b1b"]), Ok(SignatureForm::Other));
-        assert_eq!(
-            parse(&[&"ab".repeat(MAX_SIGNATURE_BYTES)]),
-            Ok(SignatureForm::Other)
-        );
-        assert_eq!(
-            parse(&[&"ab".repeat(MAX_SIGNATURE_BYTES + 1)]),
-            Err(SignatureError::TooLong)
-        );
+        assert_eq!(parse(&[&"ab".repeat(MAX_SIGNATURE_BYTES)]), Ok(SignatureForm::Other));
+        assert_eq!(parse(&[&"ab".repeat(MAX_SIGNATURE_BYTES + 1)]), Err(SignatureError::TooLong));
     }
 
     #[test]
@@ -241,10 +223,7 @@ mod tests {
         assert_eq!(parse(&["abc"]), Err(SignatureError::NotHex));
         assert_eq!(parse(&["zz"]), Err(SignatureError::NotHex));
         assert_eq!(parse(&["é"]), Err(SignatureError::NotHex));
-        assert_eq!(
-            SignatureForm::parse(&format!("{ONE}{ONE}1b")),
-            Err(SignatureError::NotHex)
-        );
+        assert_eq!(SignatureForm::parse(&format!("{ONE}{ONE}1b")), Err(SignatureError::NotHex));
     }
 
     proptest! {

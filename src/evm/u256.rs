@@ -67,16 +67,12 @@ impl U256 {
                 }
                 // Cannot wrap: 10^19 fits.
                 scale = scale.wrapping_mul(10);
-                value = value
-                    .wrapping_mul(10)
-                    .wrapping_add(u64::from(byte.wrapping_sub(b'0')));
+                value = value.wrapping_mul(10).wrapping_add(u64::from(byte.wrapping_sub(b'0')));
             }
             let mut carry = u128::from(value);
             for limb in &mut limbs {
                 // Cannot wrap: (2^64 - 1)^2 + (2^64 - 1) < 2^128.
-                carry = u128::from(*limb)
-                    .wrapping_mul(u128::from(scale))
-                    .wrapping_add(carry);
+                carry = u128::from(*limb).wrapping_mul(u128::from(scale)).wrapping_add(carry);
                 *limb = carry as u64;
                 carry >>= 64;
             }
@@ -85,10 +81,7 @@ impl U256 {
             }
         }
         let [a, b, c, d] = limbs;
-        let (low, high) = (
-            u128::from(b) << 64 | u128::from(a),
-            u128::from(d) << 64 | u128::from(c),
-        );
+        let (low, high) = (u128::from(b) << 64 | u128::from(a), u128::from(d) << 64 | u128::from(c));
         Ok(Self::from_halves(high, low))
     }
 
@@ -112,10 +105,7 @@ impl U256 {
 
     fn from_halves(high: u128, low: u128) -> Self {
         let mut bytes = [0; 32];
-        for (to, from) in bytes
-            .iter_mut()
-            .zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes()))
-        {
+        for (to, from) in bytes.iter_mut().zip(high.to_be_bytes().into_iter().chain(low.to_be_bytes())) {
             *to = from;
         }
         Self(bytes)
@@ -154,12 +144,7 @@ impl fmt::Display for U256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (high, low) = self.halves();
         // Most significant first: dividing goes from there.
-        let mut limbs = [
-            (high >> 64) as u64,
-            high as u64,
-            (low >> 64) as u64,
-            low as u64,
-        ];
+        let mut limbs = [(high >> 64) as u64, high as u64, (low >> 64) as u64, low as u64];
         let mut text = String::new();
         while limbs.iter().any(|limb| *limb != 0) {
             let mut rest = 0_u128;
@@ -186,18 +171,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const MAX: &str =
-        "115792089237316195423570985008687907853269984665640564039457584007913129639935";
+    const MAX: &str = "115792089237316195423570985008687907853269984665640564039457584007913129639935";
 
     #[test]
     fn reads_the_edges() {
         assert_eq!(U256::from_dec_str("0"), Ok(U256::ZERO));
         assert_eq!(U256::from_dec_str("0001000"), Ok(U256::from(1000_u64)));
         assert_eq!(U256::from_dec_str(&"0".repeat(78)), Ok(U256::ZERO));
-        assert_eq!(
-            U256::from_dec_str(&"0".repeat(79)),
-            Err(DecimalError::TooLong)
-        );
+        assert_eq!(U256::from_dec_str(&"0".repeat(79)), Err(DecimalError::TooLong));
         assert_eq!(U256::from_dec_str(MAX), Ok(U256::MAX));
         assert_eq!(U256::MAX.to_string(), MAX);
         assert_eq!(U256::ZERO.to_string(), "0");
@@ -209,14 +190,8 @@ mod tests {
     #[test]
     fn refuses_what_is_not_plain_decimal() {
         assert_eq!(U256::from_dec_str(""), Err(DecimalError::Empty));
-        for text in [
-            "+1", "-1", " 1", "1 ", "1_000", "1.0", "0x10", "1e3", "١", "\0",
-        ] {
-            assert_eq!(
-                U256::from_dec_str(text),
-                Err(DecimalError::Digit),
-                "{text:?}"
-            );
+        for text in ["+1", "-1", " 1", "1 ", "1_000", "1.0", "0x10", "1e3", "١", "\0"] {
+            assert_eq!(U256::from_dec_str(text), Err(DecimalError::Digit), "{text:?}");
         }
     }
 

@@ -1,1 +1,42 @@
-//! (see the module's own page)
+//! What can be spent once is claimed here, over a key-value store that all workers share.
+//!
+//! A claim holds (chain, token, owner, nonce), or what else makes a payment unique, from before verification until the
+//! payment can no longer be used. This module owns the keys, the records and their races; it does not know what a
+//! payment is, where the store is, what time it is (time is passed in), or how many claims are alive (each change is
+//! reported, so that the host can keep a gauge).
+//!
+//! The store forgets nothing and cannot delete, so that a key for each payment would be a leak: claims live in a
+//! fixed number of buckets, and every write to a bucket drops what has expired in it.
+//!
+//! ```text
+//!            claim                    mark_spent
+//!  (absent) ───────► InUse ─────────────────────────────► Spent
+//!     ▲               │  │ mark_pending      mark_spent     ▲
+//!     │    release    │  └────────────► Pending ────────────┤
+//!     └───────────────┘         mark_pending ▲│ retake      │
+//!                                 or release ││             │
+//!                                            │▼  mark_spent │
+//!                                          Retaken ─────────┘
+//! ```
+
+mod bucket;
+mod claims;
+mod key;
+mod memory;
+#[cfg(test)]
+mod model;
+mod outcome;
+#[cfg(test)]
+mod races;
+mod secret;
+mod store;
+mod time;
+
+pub use bucket::{RECORD_BYTES, State};
+pub use claims::{Claims, DEFAULT_BUCKETS};
+pub use key::ClaimKey;
+pub use memory::MemoryStore;
+pub use outcome::{Change, Held};
+pub use secret::secret;
+pub use store::{Cas, Conflict, Contended, Edit, MAX_TRIES, SharedStore, update};
+pub use time::UnixSeconds;

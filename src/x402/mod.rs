@@ -2,8 +2,34 @@
 //!
 //! Knows formats, not policy: what a payment is worth here is for `pricing` and `precheck` to say.
 
+mod challenge;
+mod clean;
+mod dialect;
+pub mod facilitator;
+pub mod json;
+mod matching;
 mod network;
+mod payment;
+mod receipt;
+#[cfg(test)]
+mod recorded;
 mod refusal;
+mod requirements;
+mod resource;
+pub mod solana;
 
+pub use challenge::{Answer, BodyStyle, Challenge, HEADER_BUDGET, Hints};
+pub use clean::{MAX_CLEAN, clean};
+pub use matching::{extensions_echo, find_offer, fitting_offers, matches};
 pub use network::{Network, UnknownNetwork};
+pub use payment::{Dialect, MAX_PAYMENT_HEADER, Payload, Payment, PaymentError, PlainTerms, decode};
+pub use receipt::Receipt;
 pub use refusal::{Refusal, Row};
+pub use requirements::{Facts, Payable, RequirementV1, RequirementV2, Resource};
+pub use resource::{resource_url, same_resource};
+
+/// Base64 as all headers are written: standard alphabet, with padding.
+fn base64_encode(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}

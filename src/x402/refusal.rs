@@ -24,6 +24,8 @@ pub enum Refusal {
     TransferMethodNotOffered,
     /// The amount is not the quote's (below it, or above it with `exact`).
     ValueMismatch,
+    /// The payer does not have the money.
+    InsufficientFunds,
     /// The money would go to somebody else.
     RecipientMismatch,
     /// The spender is not the scheme's proxy (Permit2) or the configured one (EIP-2612).
@@ -64,6 +66,8 @@ pub enum Refusal {
     Permit2AllowanceRequired,
     /// No offer can be made yet, because facts of the facilitator are not known yet.
     OffersNotReady,
+    /// A payer, an account or an open maximum is over its limit.
+    OverLimit,
     /// The path has more than one reading.
     AmbiguousPath,
     /// Host, path and method are priced but a model, header or body condition failed.
@@ -132,6 +136,7 @@ impl Refusal {
                 "402.1",
                 "the authorized amount is not the amount asked for",
             ),
+            Self::InsufficientFunds => row(402, "insufficient_funds", "402.1", "the payer's balance is too low"),
             Self::RecipientMismatch => row(
                 402,
                 "invalid_exact_evm_payload_recipient_mismatch",
@@ -217,6 +222,12 @@ impl Refusal {
                 "approve Permit2 for the token first, then send the same payment again",
             ),
             Self::OffersNotReady => row(503, "facilitator_unavailable", "503", "no offer can be made yet: try again"),
+            Self::OverLimit => row(
+                429,
+                "over_limit",
+                "429",
+                "too many requests, or too much spent, in too short a time: wait",
+            ),
             Self::AmbiguousPath => row(
                 400,
                 "ambiguous_path",
