@@ -6,6 +6,7 @@ mod accept;
 mod addresses;
 mod assets;
 mod base58;
+mod built_in;
 mod compiled;
 mod duration;
 mod error;
@@ -21,6 +22,7 @@ mod tests;
 mod text;
 mod warnings;
 mod wire_struct;
+mod wording;
 
 pub use base58::decode_32 as decode_base58_32;
 pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SmartWalletPolicy};
@@ -73,7 +75,12 @@ pub fn parse(json: &[u8]) -> Result<Config, Vec<ConfigError>> {
     let config = value.and_then(|value| compile(&Node::root(&value), &mut errors));
     match config {
         Some(config) if errors.is_empty() => Ok(config),
-        _ => Err(errors.into_vec()),
+        _ => {
+            if errors.is_empty() {
+                errors.add("", "something that could not be compiled", "another configuration");
+            }
+            Err(errors.into_vec())
+        }
     }
 }
 

@@ -70,6 +70,13 @@ impl PathPattern {
         self.globs.is_none().then_some(&*self.folded)
     }
 
+    /// Where the paths of a pattern with `*` are: all of them begin with this, and a `/` or nothing follows. Without case.
+    pub(crate) fn directory(&self) -> &[u8] {
+        let literal = self.folded.split(|byte| *byte == b'*').next().unwrap_or_default();
+        let end = literal.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        literal.get(..end).unwrap_or_default()
+    }
+
     fn matches(&self, path: PathForms<'_>) -> bool {
         let (text, own) = if self.case_sensitive {
             (path.plain, &self.plain)

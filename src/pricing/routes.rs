@@ -19,19 +19,20 @@ pub struct Routes {
     deny_unmatched: bool,
     /// Routes whose path has no `*`, by that path without case; indices ascend.
     exact: BTreeMap<Box<[u8]>, Vec<usize>>,
-    /// The other routes; indices ascend.
-    globs: Vec<usize>,
+    /// The other routes, by [`PathPattern::directory`](super::matcher::PathPattern::directory); indices ascend.
+    globs: BTreeMap<Box<[u8]>, Vec<usize>>,
 }
 
 impl Routes {
     /// Indexes routes, in order of precedence. `deny_unmatched`: what no route takes is [`Selection::Denied`].
     pub fn new(routes: Vec<Route>, deny_unmatched: bool) -> Self {
         let mut exact: BTreeMap<Box<[u8]>, Vec<usize>> = BTreeMap::new();
-        let mut globs = Vec::new();
+        let mut globs: BTreeMap<Box<[u8]>, Vec<usize>> = BTreeMap::new();
         for (index, route) in routes.iter().enumerate() {
-            match route.matcher.path.exact() {
+            let path = &route.matcher.path;
+            match path.exact() {
                 Some(path) => exact.entry(path.into()).or_default().push(index),
-                None => globs.push(index),
+                None => globs.entry(path.directory().into()).or_default().push(index),
             }
         }
         Self {
@@ -163,24 +164,33 @@ impl Routes {
                 .get(**index)
                 .is_some_and(|route| route.matcher.is_at(where_.method, where_.authority, path, where_.envoy_route))
         };
-        let exact = self.exact.get(&*folded).map(Vec::as_slice).unwrap_or_default();
-        let mut at: Vec<usize> = exact.iter().chain(&self.globs).filter(is_at).copied().collect();
+        let mut at: Vec<usize> = self.candidates(&folded).filter(is_at).copied().collect();
         at.sort_unstable();
         at
     }
 
-    /// The routes, earlier than the one at `index`, that might take what it takes: same path, and the first globs.
+    /// Indices of the routes whose path may match, in no order: those of the path itself, and of each directory above it.
+    fn candidates<'a>(&'a self, folded: &'a [u8]) -> impl Iterator<Item = &'a usize> {
+        let ends = folded.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let directories = ends.chain([folded.len()]).filter_map(|end| folded.get(..end));
+        // The path "*" has no slash and still is in the root.
+        let root = (!folded.starts_with(b"/")).then_some(&b""[..]);
+        let globs = root
+            .into_iter()
+            .chain(directories)
+            .filter_map(|directory| self.globs.get(directory));
+        self.exact.get(folded).into_iter().chain(globs).flatten()
+    }
+
+    /// The routes, earlier than the one at `index`, that might take all that it takes; the first few, if there are many.
     pub(crate) fn rivals(&self, index: usize) -> impl Iterator<Item = &Route> {
-        const GLOBS: usize = 256;
-        let exact = self.by_index(index).and_then(|route| self.exact.get(route.matcher.path.exact()?));
-        let exact = exact.map(Vec::as_slice).unwrap_or_default();
-        let earlier = move |other: &&usize| **other < index;
-        exact
-            .iter()
-            .take_while(earlier)
-            .take(GLOBS)
-            .chain(self.globs.iter().take_while(earlier).take(GLOBS))
-            .filter_map(|other| self.by_index(*other))
+        const MOST: usize = 256;
+        let path = self.by_index(index).map(|route| &route.matcher.path);
+        let at = path
+            .map(|path| path.exact().unwrap_or_else(|| path.directory()))
+            .unwrap_or_default();
+        let earlier = self.candidates(at).filter(move |other| **other < index).take(MOST);
+        earlier.filter_map(|other| self.by_index(*other))
     }
 }
 

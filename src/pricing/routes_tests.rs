@@ -77,6 +77,23 @@ fn the_first_match_wins_whether_exact_or_glob() {
 }
 
 #[test]
+fn a_glob_is_found_wherever_its_star_is() {
+    for (pattern, paths) in [
+        ("*", &["/", "/a", "/a/b", "*"][..]),
+        ("/*", &["/", "/a", "/a/b"]),
+        ("/a*", &["/a", "/ab", "/a/b", "/abc/d"]),
+        ("/a/b*c", &["/a/bc", "/a/b/c", "/a/bxc"]),
+        ("/a/*/c/*", &["/a/b/c", "/a/b/c/d", "/A/b/b/C/d/e"]),
+        ("*/c", &["/c", "/a/c"]),
+    ] {
+        let routes = Routes::new(vec![route(pattern, Price::Charged)], false);
+        for path in paths {
+            assert_eq!(select(&routes, path), Selection::Priced(0), "{pattern} {path}");
+        }
+    }
+}
+
+#[test]
 fn methods_do_not_open_a_way_round() {
     let routes = sample(false);
     let post = |method| routes.select(&facts(place(method, "/v1/post"), None));
@@ -156,6 +173,25 @@ proptest! {
         let place = Place { method: &method, authority: &authority, path: &path, envoy_route: Some(&value), is_cors_preflight: false };
         let headers: [(&[u8], &[u8]); 1] = [(&value, &value)];
         let _ = sample(false).select(&RequestFacts { place, headers: &headers, body: None });
+    }
+
+    /// Looking up by directory finds what trying every route would.
+    #[test]
+    fn the_index_loses_nothing(patterns in proptest::collection::vec("(/[ab*]{0,3}){1,3}|\\*[ab/]{0,2}", 1..6), path in "(/[ab]{1,2}){0,4}") {
+        let path = if path.is_empty() { "/".to_owned() } else { path };
+        let normal: Vec<String> = patterns.iter().map(|pattern| {
+            let rooted = format!("/{pattern}");
+            let text = String::from_utf8(normalise(rooted.as_bytes()).path.into_owned()).unwrap();
+            if pattern.starts_with('*') { text.replacen('/', "", 1) } else { text }
+        }).collect();
+        let routes = Routes::new(normal.iter().map(|pattern| route(pattern, Price::Charged)).collect(), false);
+        let fits = |pattern: &String| {
+            let with_parent = pattern.strip_suffix("/*").map(|parent| Glob::new(if parent.is_empty() { b"/" } else { parent.as_bytes() }));
+            Glob::new(pattern.as_bytes()).matches(path.as_bytes()) || with_parent.is_some_and(|glob| glob.matches(path.as_bytes()))
+        };
+        let expected: Vec<usize> = normal.iter().enumerate().filter(|(_, pattern)| fits(pattern)).map(|(index, _)| index).collect();
+        let located = routes.locate(&place("GET", &path));
+        prop_assert_eq!(located, if expected.is_empty() { Located::Nowhere } else { Located::At(expected) });
     }
 
     /// However a client spells a priced path, as long as a server may read it so, it is not free.

@@ -5,6 +5,7 @@
 mod facts;
 mod handover;
 mod read;
+mod top_level;
 
 pub use facts::{BodyFacts, Facts, MAX_MODEL_BYTES, Why};
 pub use handover::{decode, encode};
