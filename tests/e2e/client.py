@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import select
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -120,6 +121,10 @@ class Exchange:
     def trailers(self) -> list[tuple[str, str]]:
         """The trailers, once the body is over."""
         raise NotImplementedError
+
+    def quiet(self) -> bool:
+        """Whether nothing has come so far (no waiting)."""
+        return not select.select([self._socket], [], [], 0)[0]
 
     def leave(self) -> None:
         """Go away at once, without waiting for anything: RST, or RST_STREAM and then the connection."""

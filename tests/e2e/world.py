@@ -172,6 +172,11 @@ class World:
         """Nothing was asked of the facilitator about this payment."""
         assert self.facilitator.calls(payment.payload) == []
 
+    def metric(self, name: str) -> float:
+        """A counter or gauge of the filter by its dotted name; 0 before it exists."""
+        pattern = "(^|\\.)" + name.replace(".", "\\.") + "$"
+        return sum(self.envoy.stats(pattern).values())
+
     def count(self, payment: Payment, what: str) -> int:
         """How often /verify or /settle was called for a payment."""
         return len(self.facilitator.calls(payment.payload, what))
