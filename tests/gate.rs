@@ -348,9 +348,43 @@ fn a_facilitator_that_is_no_use_is_not_the_payers_fault() {
     let (_, RequestEffect::Verify(dispatch)) = world.request("/paid", &[("payment-signature", &payment)], None) else {
         panic!("not verifying")
     };
-    let answer = world.env(|env| dispatch.split().1.not_sent(env));
+    let RequestEffect::Answer(answer) = world.env(|env| dispatch.split().1.not_sent(env)) else {
+        panic!("not answered")
+    };
     assert_eq!(answer.status, 503);
     world.verifying(&[("payment-signature", &payment)]);
+}
+
+#[test]
+fn the_next_facilitator_is_asked_when_one_is_of_no_use() {
+    let mut configuration = configuration();
+    configuration["facilitators"] = json!([
+        {"cluster": "first", "url": "http://127.0.0.1:1"},
+        {"cluster": "second", "url": "http://127.0.0.1:2"},
+    ]);
+    let mut world = World::with(&configuration);
+    let payment = world.payment(1);
+    let (mut gate, first) = world.verifying(&[("payment-signature", &payment)]);
+    let Some(RequestEffect::Verify(dispatch)) = world.env(|env| gate.on_verified(TOKEN, &CalloutReply::Lost, env)) else {
+        panic!("not asked again")
+    };
+    let (second, waiting) = dispatch.split();
+    assert_eq!((first.facilitator, second.facilitator), (0, 1));
+    assert_eq!(first.body, second.body);
+    let mut gate = waiting.sent(TOKEN);
+    assert!(matches!(
+        world.env(|env| gate.on_verified(TOKEN, &VALID, env)),
+        Some(RequestEffect::Forward(_))
+    ));
+    let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
+        panic!("not settling")
+    };
+    assert_eq!(settlement.call().facilitator, 1, "who verified settles");
+    assert_eq!(
+        world.refused(&[("payment-signature", &payment)]).status,
+        409,
+        "the claim was held all along"
+    );
 }
 
 #[test]

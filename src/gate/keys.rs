@@ -45,9 +45,12 @@ pub(super) fn bypassed(access: &Access, headers: &[(&[u8], &[u8])]) -> bool {
     })
 }
 
+/// The token behind `Bearer`, or the whole value where there is none.
 fn bearer(value: &[u8]) -> &[u8] {
-    match value.split_at_checked(7) {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") => token.trim_ascii(),
+    match value.split_at_checked(6) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer") && rest.first().is_none_or(u8::is_ascii_whitespace) => {
+            rest.trim_ascii()
+        }
         _ => value,
     }
 }
@@ -72,6 +75,8 @@ mod tests {
         assert_eq!(key(b"Bearer sk-1"), Key::Real);
         assert_eq!(key(b"Bearer \xff\xfe"), Key::Real);
         assert_eq!(key(b"Bearer "), Key::Absent);
+        assert_eq!(key(b"bearer"), Key::Absent);
+        assert_eq!(key(b"bearers"), Key::Real);
         assert_eq!(key(b""), Key::Absent);
         assert_eq!(super::key(&access(), &[]), Key::Absent);
     }

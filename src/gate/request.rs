@@ -172,10 +172,7 @@ fn paid(request: &Request<'_>, route: usize, audience: Audience, payment: Paymen
         .distrust(request.headers)
         .keep_payment(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
-    match Dispatch::verify(sale, edits, env) {
-        Ok(dispatch) => (Gate::Done, RequestEffect::Verify(Box::new(dispatch))),
-        Err(answer) => answered(answer),
-    }
+    (Gate::Done, Dispatch::verify(sale, edits, env))
 }
 
 impl Env<'_> {

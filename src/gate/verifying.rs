@@ -23,13 +23,24 @@ pub struct Waiting {
 }
 
 impl Dispatch {
-    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> Result<Self, Answer> {
+    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> RequestEffect {
         match sale.call(Endpoint::Verify, env) {
-            Some(call) => Ok(Self {
+            Some(call) => RequestEffect::Verify(Box::new(Self {
                 call,
                 waiting: Waiting { sale, edits },
-            }),
-            None => Err(unavailable(&sale, env)),
+            })),
+            None => RequestEffect::Answer(unavailable(&sale, env)),
+        }
+    }
+
+    /// The facilitator was of no use. Verifying moves no money, so that the next one may be asked at once.
+    fn verify_elsewhere(mut sale: Sale, edits: Edits, env: &mut Env<'_>) -> RequestEffect {
+        match sale.offer(env).and_then(|offer| env.supported.next(offer, &sale.ready)) {
+            Some(ready) => {
+                sale.ready = ready;
+                Self::verify(sale, edits, env)
+            }
+            None => RequestEffect::Answer(unavailable(&sale, env)),
         }
     }
 
@@ -50,8 +61,8 @@ impl Waiting {
     }
 
     /// The call could not be sent and no answer will come.
-    pub fn not_sent(self, env: &mut Env<'_>) -> Answer {
-        unavailable(&self.sale, env)
+    pub fn not_sent(self, env: &mut Env<'_>) -> RequestEffect {
+        Dispatch::verify_elsewhere(self.sale, self.edits, env)
     }
 }
 
@@ -92,7 +103,7 @@ impl Verifying {
                 env.notes
                     .warnings
                     .push(format!("facilitator {}: /verify: {why}", self.sale.ready.facilitator));
-                (Gate::Done, RequestEffect::Answer(unavailable(&self.sale, env)))
+                (Gate::Done, Dispatch::verify_elsewhere(self.sale, self.edits, env))
             }
         }
     }

@@ -35,26 +35,29 @@ impl GateStream {
     }
 
     /// Whether the request goes on now.
-    fn carry_out(&mut self, effect: RequestEffect) -> Action {
-        match effect {
-            RequestEffect::Forward(edits) => {
-                worker::apply(Map::Request, &edits);
-                Action::Continue
-            }
-            RequestEffect::Answer(answer) => {
-                worker::answer(&answer);
-                Action::Pause
-            }
-            RequestEffect::Verify(dispatch) => {
-                let (call, waiting) = dispatch.split();
-                match callout::send(&self.worker.config, &call) {
-                    Ok(token) => {
-                        self.asked_at = abi::now();
-                        self.gate = waiting.sent(token);
-                    }
-                    Err(_) => worker::answer(&self.worker.with_env(|env| waiting.not_sent(env))),
+    fn carry_out(&mut self, mut effect: RequestEffect) -> Action {
+        // Ends: each call that cannot be sent leads to the next facilitator, and there are finitely many.
+        loop {
+            effect = match effect {
+                RequestEffect::Forward(edits) => {
+                    worker::apply(Map::Request, &edits);
+                    return Action::Continue;
                 }
-                Action::Pause
+                RequestEffect::Answer(answer) => {
+                    worker::answer(&answer);
+                    return Action::Pause;
+                }
+                RequestEffect::Verify(dispatch) => {
+                    let (call, waiting) = dispatch.split();
+                    match callout::send(&self.worker.config, &call) {
+                        Ok(token) => {
+                            self.asked_at = abi::now();
+                            self.gate = waiting.sent(token);
+                            return Action::Pause;
+                        }
+                        Err(_) => self.worker.with_env(|env| waiting.not_sent(env)),
+                    }
+                }
             }
         }
     }

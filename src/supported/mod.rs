@@ -101,6 +101,16 @@ impl Table {
         self.ways(offer, |known| known.former.as_ref()).next()
     }
 
+    /// The way after this one, for a facilitator that cannot be reached; `None` where the payment is bound to the one it was made for.
+    pub fn next(&self, offer: &Offer, after: &Ready) -> Option<Ready> {
+        if needs(offer) != Need::Nothing {
+            return None;
+        }
+        self.ways(offer, |known| known.current.as_ref())
+            .skip_while(|way| way != after)
+            .nth(1)
+    }
+
     fn ways<'a>(&'a self, offer: &'a Offer, pick: impl Fn(&'a Known) -> Option<&'a Supported> + 'a) -> impl Iterator<Item = Ready> + 'a {
         let network = &offer.asset.network;
         offer.facilitators.iter().filter_map(move |&facilitator| {
