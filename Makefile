@@ -16,3 +16,7 @@ wasm: ## build the filter
 test-envoy: ## the filter on a real Envoy: make test-envoy [T="-k claims"]
 	@python3 -m stack.tools venv >/dev/null
 	.local/venv/bin/python -m pytest tests/e2e $(T)
+
+.PHONY: demo
+demo: ## pay for a chat completion through Envoy, before your eyes; ONCE=1 ends by itself
+	@python3 stack/demo.py

@@ -133,7 +133,9 @@ def pay(script: str, url: str, key: str, *, packages: str = ".", **environment: 
 
 
 def filter_config(pay_to: str, facilitators: list[dict[str, Any]], spender: str) -> dict[str, Any]:
-    """A route for each way to be paid; `spender` is who may use a permit."""
+    """A route for each way to be paid that the facilitators' networks allow; `spender` is who may use a permit."""
+    served = {network for facilitator in facilitators for network in facilitator["networks"]}
+
     def usdc(scheme: str, network: str, **more: str) -> dict[str, str]:
         return {"scheme": scheme, "network": network, "asset": "USDC", **more}
 
@@ -141,20 +143,22 @@ def filter_config(pay_to: str, facilitators: list[dict[str, Any]], spender: str)
         return {"name": name, "match": {"path": path}, "price": {"per_request": PRICE}, "accept": list(accept),
                 "description": f"A request to {path}", "mime_type": "application/json"}
 
+    routes = [
+        priced("exact", "/v1/*", usdc("exact", BASE_SEPOLIA, transfer="eip3009")),
+        priced("permit2", "/permit2/*", usdc("exact", BASE_SEPOLIA, transfer="permit2")),
+        priced("upto", "/upto/*", usdc("upto", BASE_SEPOLIA)),
+        priced("any", "/any/*", usdc("upto", BASE_SEPOLIA), usdc("exact", BASE_SEPOLIA, transfer="eip3009"),
+               usdc("exact", BASE_SEPOLIA, transfer="permit2")),
+        priced("base", "/base/*", usdc("exact", BASE, transfer="eip3009")),
+        priced("permit", "/permit/*", usdc("upto", BASE, transfer="permit", spender=spender)),
+    ]
     return {
         "pay_to": {"eip155": pay_to},
-        "accept": [usdc("exact", BASE_SEPOLIA, transfer="eip3009")],
         "facilitators": facilitators,
         "unmatched": "deny",
         "routes": [
             {"name": "health", "match": {"path": "/healthz"}, "price": "free"},
-            priced("exact", "/v1/*", usdc("exact", BASE_SEPOLIA, transfer="eip3009")),
-            priced("permit2", "/permit2/*", usdc("exact", BASE_SEPOLIA, transfer="permit2")),
-            priced("upto", "/upto/*", usdc("upto", BASE_SEPOLIA)),
-            priced("any", "/any/*", usdc("upto", BASE_SEPOLIA), usdc("exact", BASE_SEPOLIA, transfer="eip3009"),
-                   usdc("exact", BASE_SEPOLIA, transfer="permit2")),
-            priced("base", "/base/*", usdc("exact", BASE, transfer="eip3009")),
-            priced("permit", "/permit/*", usdc("upto", BASE, transfer="permit", spender=spender)),
+            *(route for route in routes if served.issuperset(offer["network"] for offer in route["accept"])),
         ],
         "access": {"dummy_api_keys": ["x402"]},
         "challenge": {"v1": True, "plain_headers": True, "body": "x402"},

