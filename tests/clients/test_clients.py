@@ -21,8 +21,8 @@ ANSWER = "Paid and delivered: this answer came through Envoy."
 
 @contextlib.contextmanager
 def moves(chain: Chain, amount: int, payer: str = "client") -> Iterator[None]:
-    """Exactly `amount` goes from the payer to the seller meanwhile."""
-    accounts = (chain.address(payer), chain.address("payTo"))
+    """Exactly `amount` goes from the payer (a role, or an address) to the seller meanwhile."""
+    accounts = (payer if payer.startswith("0x") else chain.address(payer), chain.address("payTo"))
     before = [chain.balance(account) for account in accounts]
     yield
     after = [chain.balance(account) for account in accounts]
@@ -108,6 +108,15 @@ def test_version_1_client(gateway: Any, sepolia: Chain) -> None:
                      packages="clients-v1", BODY=CHAT)
     paid(sepolia, result, header="x-payment-response")
     answered(result)
+
+
+def test_smart_wallet(gateway: Any, sepolia: Chain) -> None:
+    """The gateway cannot check such a signature; the facilitator asks the wallet."""
+    wallet = sepolia.facts["contracts"]["wallet1271"]
+    with moves(sepolia, PRICE_ATOMIC, payer=wallet):
+        result = pay("wallet.mjs", gateway.url("/v1/chat/completions"), sepolia.key("walletOwner"), WALLET=wallet, BODY=CHAT)
+    answered(result)
+    assert result.receipt["payer"].lower() == wallet.lower()
 
 
 @pytest.mark.parametrize("stream", ["0", "1"], ids=["whole", "stream"])
