@@ -1,22 +1,68 @@
 # x402-envoy. `make demo` shows it, `make test` proves it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-WASM := target/wasm32-wasip1/release/x402_envoy.wasm
+WASM   := target/wasm32-wasip1/release/x402_envoy.wasm
+PYTEST := .local/venv/bin/python -m pytest
 
 .PHONY: help
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
-.PHONY: wasm
-wasm: ## build the filter
-	rustup target add wasm32-wasip1
-	cargo build --release --lib --target wasm32-wasip1
-	@ls -l $(WASM) | awk '{printf "built %s, %d KiB\n", $$NF, $$5 / 1024}'
-
-.PHONY: test-envoy
-test-envoy: ## the filter on a real Envoy: make test-envoy [T="-k claims"]
-	@python3 -m stack.tools venv >/dev/null
-	.local/venv/bin/python -m pytest tests/e2e $(T)
-
 .PHONY: demo
 demo: ## pay for a chat completion through Envoy, before your eyes; ONCE=1 ends by itself
 	@python3 stack/demo.py
+
+.PHONY: test
+test: tools lint test-native wasm test-envoy test-clients test-configs ## everything that CI runs
+	@echo "all tests passed"
+
+.PHONY: wasm
+wasm: tools ## build the filter
+	@rustup target add wasm32-wasip1
+	cargo build --release --lib --target wasm32-wasip1
+	@ls -l $(WASM) | awk '{printf "built %s, %d KiB\n", $$NF, $$5 / 1024}'
+
+.PHONY: lint
+lint: ## formatting, and what clippy denies: whatever could panic
+	@rustup component add rustfmt clippy
+	@rustup target add wasm32-wasip1
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+	cargo clippy --lib --target wasm32-wasip1 -- -D warnings
+
+.PHONY: test-native
+test-native: ## the filter's own modules, natively
+	cargo test
+
+.PHONY: test-envoy
+test-envoy: venv wasm ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
+	$(PYTEST) tests/e2e $(T)
+
+.PHONY: test-clients
+test-clients: venv wasm ## official clients and facilitators on a local chain
+	@node stack/install.mjs
+	$(PYTEST) tests/clients $(T)
+
+.PHONY: test-configs
+test-configs: venv wasm ## the configurations below envoy/, on each supported Envoy
+	$(PYTEST) tests/configs $(T)
+
+.PHONY: test-docker
+test-docker: venv wasm ## the compose file, with a Docker daemon of its own (three minutes; not part of `make test`)
+	$(PYTEST) tests/docker $(T)
+
+.PHONY: venv
+venv: tools
+	@python3 -m stack.tools venv >/dev/null
+
+.PHONY: tools
+tools: ## say what is missing, and how to get it
+	@missing=; \
+	need() { command -v $$1 >/dev/null 2>&1 || { missing=1; echo "missing: $$1. $$2" >&2; }; }; \
+	need cargo "Install Rust with rustup: see rustup.rs"; \
+	need rustup "Install Rust with rustup: see rustup.rs"; \
+	need python3 "Install Python 3.11 or later, with its venv module"; \
+	need node "Install Node.js 20 or later: see nodejs.org"; \
+	need npm "It comes with Node.js"; \
+	[ -z "$$missing" ] || exit 1; \
+	python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or later with its venv module; this is $$(python3 -V)" >&2; exit 1; }; \
+	node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' || { echo "missing: Node.js 20 or later; this is $$(node -v)" >&2; exit 1; }

@@ -10,42 +10,6 @@ use super::{Network, Payable, Refusal};
 use crate::evm::Address;
 use crate::pricing::{Asset, Offer, PayTo, Scheme, Transfer};
 
-/// The index of the offer that a payment was made for.
-///
-/// # Errors
-///
-/// Why none fits, as seen from the offer that comes nearest: scheme, then network, asset, transfer method, and the rest.
-pub fn find_offer(payment: &Payment, offers: &[Payable<'_>]) -> Result<usize, Refusal> {
-    let mut nearest = Refusal::UnsupportedScheme;
-    for (index, payable) in offers.iter().enumerate() {
-        match fits(payment, payable) {
-            Ok(()) => return Ok(index),
-            Err(refusal) if nearness(refusal) > nearness(nearest) => nearest = refusal,
-            Err(_) => {}
-        }
-    }
-    Err(nearest)
-}
-
-/// The indices of all offers that a payment may have been made for.
-///
-/// More than one in v1, which does not name the token: there the signature tells.
-pub fn fitting_offers<'o>(payment: &Payment, offers: &'o [Payable<'o>]) -> impl Iterator<Item = usize> {
-    let fits = |(index, payable): (usize, &Payable<'_>)| fits(payment, payable).is_ok().then_some(index);
-    offers.iter().enumerate().filter_map(fits)
-}
-
-/// How many tests a payment passed before it was refused so.
-fn nearness(refusal: Refusal) -> u8 {
-    match refusal {
-        Refusal::UnsupportedScheme => 0,
-        Refusal::InvalidNetwork => 1,
-        Refusal::InvalidAsset => 2,
-        Refusal::TransferMethodNotOffered => 3,
-        _ => 4,
-    }
-}
-
 /// Whether a payment means to take an offer: what it says it accepts, or, in v1 and plain headers, what it says at all; and whether
 /// its payload is of the offer's kind.
 ///
@@ -182,26 +146,4 @@ fn atomic(text: &str, decimals: u8) -> Option<u128> {
     let fraction = fraction.trim_end_matches('0');
     let zeros = usize::from(decimals).checked_sub(fraction.len())?;
     format!("{whole}{fraction}{}", "0".repeat(zeros)).parse().ok()
-}
-
-/// Whether the extensions that a client sends keep what was advertised of them.
-///
-/// A client may send none of them, may add fields, and may send others, which are passed on unread.
-///
-/// ```json
-/// {"bazaar": {"info": {"input": {"type": "http"}}, "schema": {}}}
-/// ```
-///
-/// # Errors
-///
-/// [`Refusal::ExtensionEchoMismatch`] where an advertised `info` is missing or changed.
-pub fn extensions_echo(sent: Option<&Map<String, Value>>, advertised: Option<&Value>) -> Result<(), Refusal> {
-    let (Some(sent), Some(Value::Object(advertised))) = (sent, advertised) else {
-        return Ok(());
-    };
-    let kept = sent.iter().all(|(key, value)| {
-        let info = advertised.get(key).and_then(|extension| extension.get("info"));
-        info.is_none_or(|info| contains(value.get("info"), Some(info)))
-    });
-    if kept { Ok(()) } else { Err(Refusal::ExtensionEchoMismatch) }
 }

@@ -20,7 +20,7 @@ pub mod solana;
 
 pub use challenge::{Answer, BodyStyle, Challenge, HEADER_BUDGET, Hints};
 pub use clean::{MAX_CLEAN, clean};
-pub use matching::{extensions_echo, find_offer, fits, fitting_offers, matches};
+pub use matching::{fits, matches};
 pub use network::{Network, UnknownNetwork};
 pub use payment::{Dialect, MAX_PAYMENT_HEADER, Payload, Payment, PaymentError, PlainTerms, decode};
 pub use receipt::Receipt;

@@ -48,8 +48,6 @@ pub enum Refusal {
     InvalidSolanaTransaction,
     /// The payment was made for another resource.
     ResourceMismatch,
-    /// An extension's advertised info was not echoed.
-    ExtensionEchoMismatch,
     /// The payment has been spent.
     NonceAlreadyUsed,
     /// The payment is being used by another request.
@@ -66,8 +64,6 @@ pub enum Refusal {
     Permit2AllowanceRequired,
     /// No offer can be made yet, because facts of the facilitator are not known yet.
     OffersNotReady,
-    /// A payer, an account or an open maximum is over its limit.
-    OverLimit,
     /// The path has more than one reading.
     AmbiguousPath,
     /// Host, path and method are priced but a model, header or body condition failed.
@@ -183,12 +179,6 @@ impl Refusal {
                 "the transaction is not the transfer that was asked for",
             ),
             Self::ResourceMismatch => row(402, "resource_mismatch", "402", "the payment was made for another resource"),
-            Self::ExtensionEchoMismatch => row(
-                402,
-                "extension_echo_mismatch",
-                "402",
-                "an extension's info must be sent back as it was given",
-            ),
             Self::NonceAlreadyUsed => row(402, "nonce_already_used", "402", "this payment has been spent: make a new one"),
             Self::PaymentInUse => row(
                 409,
@@ -222,12 +212,6 @@ impl Refusal {
                 "approve Permit2 for the token first, then send the same payment again",
             ),
             Self::OffersNotReady => row(503, "facilitator_unavailable", "503", "no offer can be made yet: try again"),
-            Self::OverLimit => row(
-                429,
-                "over_limit",
-                "429",
-                "too many requests, or too much spent, in too short a time: wait",
-            ),
             Self::AmbiguousPath => row(
                 400,
                 "ambiguous_path",

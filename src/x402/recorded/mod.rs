@@ -76,6 +76,18 @@ pub(super) fn offer(network: &str, scheme: Scheme, transfer: Transfer, amount: u
     }
 }
 
+/// The first offer that a payment fits, or what is wrong with the last.
+fn first_fit(payment: &Payment, offers: &[Payable<'_>]) -> Result<usize, Refusal> {
+    let mut last = Err(Refusal::UnsupportedScheme);
+    for (index, payable) in offers.iter().enumerate() {
+        match fits(payment, payable) {
+            Ok(()) => return Ok(index),
+            Err(refusal) => last = Err(refusal),
+        }
+    }
+    last
+}
+
 fn spender() -> Address {
     FACILITATOR.parse().unwrap()
 }
