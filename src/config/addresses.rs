@@ -1,10 +1,10 @@
 //! Accounts: EVM addresses with a checksum that fits, Solana accounts of 32 bytes, and `pay_to`.
 
-use super::base58::decode_32;
 use super::fields::{Errors, Node};
 use crate::evm::Address;
 use crate::pricing::PayTo;
 use crate::x402::Network;
+use crate::x402::base58::decode_32;
 
 /// An EVM address. One in mixed case must have the EIP-55 checksum: a slip of the pen here would send the money away.
 pub(super) fn evm_address(node: &Node<'_>, errors: &mut Errors) -> Option<Address> {

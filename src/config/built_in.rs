@@ -107,8 +107,8 @@ fn built_in((network, symbol, address, name, currency): &Row) -> Option<KnownAss
 
 #[cfg(test)]
 mod tests {
-    use super::super::base58::decode_32;
     use super::*;
+    use crate::x402::base58::decode_32;
 
     #[test]
     fn every_built_in_address_is_well_formed() {

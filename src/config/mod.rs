@@ -5,7 +5,6 @@
 mod accept;
 mod addresses;
 mod assets;
-mod base58;
 mod built_in;
 mod compiled;
 mod duration;
@@ -24,7 +23,6 @@ mod warnings;
 mod wire_struct;
 mod wording;
 
-pub use base58::decode_32 as decode_base58_32;
 pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SmartWalletPolicy};
 pub use error::ConfigError;
 pub use secret::Secret;

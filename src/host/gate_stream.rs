@@ -7,10 +7,10 @@ use proxy_wasm::types::Action;
 
 use super::abi::{self, Map, Stream};
 use super::callout::{self, Arrived};
-use super::reader_root::BODY_PROPERTY;
+use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
 use crate::gate::{self, CalloutToken, Edits, Endpoint, Gate, Request, RequestEffect, Response, ResponseEffect, TRUSTED_HEADERS};
-use crate::pricing::{Located, Place};
+use crate::pricing::Located;
 use crate::reader;
 
 /// What Envoy says of an answer that the backend gave.
@@ -82,7 +82,7 @@ impl Context for GateStream {
 
 impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
-        let head = Head::read(&self.worker);
+        let head = Head::read(&self.worker.config);
         let place = head.place();
         if matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight) {
             strip_trusted();
@@ -148,47 +148,6 @@ impl HttpContext for GateStream {
         let gate = &mut self.gate;
         if !matches!(gate, Gate::Done) {
             self.worker.with_env(|env| gate.on_end(env));
-        }
-    }
-}
-
-/// The few headers that tell whether a request is priced at all.
-pub(super) struct Head {
-    method: Vec<u8>,
-    authority: Vec<u8>,
-    path: Vec<u8>,
-    envoy_route: Option<Vec<u8>>,
-    is_cors_preflight: bool,
-}
-
-impl Head {
-    pub(super) fn read(worker: &Worker) -> Self {
-        Self::read_for(&worker.config)
-    }
-
-    pub(super) fn read_for(config: &crate::config::Config) -> Self {
-        let get = |name| abi::header(Map::Request, name);
-        let method = get(":method").unwrap_or_default();
-        let options = method.eq_ignore_ascii_case(b"options");
-        Self {
-            is_cors_preflight: options && get("origin").is_some() && get("access-control-request-method").is_some(),
-            method,
-            authority: get(":authority").unwrap_or_default(),
-            path: get(":path").unwrap_or_default(),
-            envoy_route: config
-                .routes
-                .use_envoy_route()
-                .then(|| abi::property(&["xds", "route_name"]).unwrap_or_default()),
-        }
-    }
-
-    pub(super) fn place(&self) -> Place<'_> {
-        Place {
-            method: &self.method,
-            authority: &self.authority,
-            path: &self.path,
-            envoy_route: self.envoy_route.as_deref(),
-            is_cors_preflight: self.is_cors_preflight,
         }
     }
 }

@@ -6,6 +6,7 @@ mod abi;
 mod callout;
 mod gate_root;
 mod gate_stream;
+mod head;
 mod metrics;
 mod reader_root;
 mod store;

@@ -9,12 +9,9 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
 use super::abi::{self, Buffer, Map};
-use super::gate_stream::Head;
+use super::head::{BODY_PROPERTY, Head};
 use crate::config::Config;
 use crate::reader::{self, BodyFacts, read_body};
-
-/// The property in which the facts travel: set by the reader, read by the gate; no client can.
-pub(super) const BODY_PROPERTY: &str = "x402_body";
 
 /// The root context of the reader.
 #[derive(Default)]
@@ -93,7 +90,7 @@ impl HttpContext for ReaderStream {
         if !config.routes.use_body() {
             return Action::Continue;
         }
-        let head = Head::read_for(config);
+        let head = Head::read(config);
         let headers = abi::headers(Map::Request);
         let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         if !config.routes.needs_body(&head.place(), &headers) {

@@ -2,6 +2,7 @@
 //!
 //! Knows formats, not policy: what a payment is worth here is for `pricing` and `precheck` to say.
 
+pub mod base58;
 mod challenge;
 mod clean;
 mod dialect;

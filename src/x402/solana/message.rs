@@ -1,7 +1,7 @@
 //! Solana's transaction format: signatures, then a message, legacy or of version 0. Source: Solana documentation, "Transactions".
 
 use super::MAX_TRANSACTION;
-use super::base58;
+use crate::x402::base58;
 
 /// Marks a versioned message; the lower bits are the version.
 const VERSIONED: u8 = 0x80;
@@ -75,7 +75,7 @@ impl<'a> Transaction<'a> {
 
     /// A key in base58; `None` where it is in a lookup table.
     pub(super) fn key(&self, index: u8) -> Option<String> {
-        self.keys.get(usize::from(index)).map(base58::encode)
+        self.keys.get(usize::from(index)).map(base58::encode_32)
     }
 
     /// The signature of a signer; `None` for a key that does not sign.

@@ -4,7 +4,6 @@
 //! takes the curve to tell, signatures take ed25519, and lookup tables the chain: all that is the facilitator's.
 //! Source: x402 `scheme_exact_svm`; Solana's transaction format (legacy and version 0).
 
-mod base58;
 mod message;
 
 use super::Refusal;
