@@ -171,7 +171,8 @@ def gateway(
             "allow_origin_string_match": [{"safe_regex": {"regex": ".*"}}],
             "allow_methods": "GET, POST, OPTIONS",
             "allow_headers": "content-type, payment-signature, x-payment",
-            "expose_headers": "x-from-cors",
+            # This filter's encoder side runs last and overwrites the header, so it must name ours too.
+            "expose_headers": "payment-required, payment-response, x-payment-response",
         }}
 
     manager: Json = {

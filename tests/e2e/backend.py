@@ -10,7 +10,7 @@ import json
 from collections import defaultdict
 from typing import Any
 
-from stack.process import wait_until
+from stack.process import DEADLINE, wait_until
 
 from .wire import Answer, Gate, Journal, Loop, Request, Server
 
@@ -59,7 +59,7 @@ class Backend(Server):
         wait_until(lambda: self.requests(test_id), f"backend gets {test_id}")
         found = self.requests(test_id)
         assert len(found) == 1, f"{test_id} reached the backend {len(found)} times"
-        assert found[0].complete.wait(60), f"{test_id} never ended"
+        assert found[0].complete.wait(DEADLINE), f"{test_id} never ended"
         return found[0]
 
     def arrived(self, request: Request) -> None:

@@ -391,8 +391,9 @@ class Http2(Exchange):
         return _text(self._trailers)
 
     def leave(self):
-        self._h2.reset_stream(self._stream, error_code=8)
-        self._flush()
+        if not self._over and self._reset is None:
+            self._h2.reset_stream(self._stream, error_code=8)
+            self._flush()
         self._socket.close()
 
     def close(self):
@@ -402,26 +403,43 @@ class Http2(Exchange):
 PROTOCOLS = {"h1": Http1, "h2": Http2}
 
 
+# A connection that was closed without a word: Envoy does that to HTTP/2 requests that are not well-formed.
+REFUSED_BY_CLOSING = 0
+
+
 def call(port: int, method: str = "GET", path: str | bytes = "/", headers: Fields = (), body: bytes | None = None,
          protocol: str = "h1", host: str = "api.test", chunks: Iterable[bytes] | None = None,
          trailers: Fields = ()) -> Response:
     """A whole exchange. `chunks` (instead of `body`) sends without a length; `trailers` follow them."""
     exchange = PROTOCOLS[protocol](port)
     try:
-        if chunks is not None:
-            exchange.start(method, path, headers, host, end=False)
-            for chunk in chunks:
-                exchange.send(chunk)
-            exchange.finish(trailers)
-        elif body is not None:
-            exchange.start(method, path, headers, host, end=False, length=len(body))
-            exchange.send(body)
-            exchange.finish()
-        else:
-            exchange.start(method, path, headers, host)
-        return exchange.response()
+        return _call(exchange, method, path, headers, body, host, chunks, trailers)
     finally:
         exchange.close()
+
+
+def call_or_closed(*arguments: Any, **more: Any) -> Response:
+    """`call`, for what is malformed on purpose: a closed connection is an answer too."""
+    try:
+        return call(*arguments, **more)
+    except Closed:
+        return Response(REFUSED_BY_CLOSING, [])
+
+
+def _call(exchange: Exchange, method: str, path: str | bytes, headers: Fields, body: bytes | None, host: str,
+          chunks: Iterable[bytes] | None, trailers: Fields) -> Response:
+    if chunks is not None:
+        exchange.start(method, path, headers, host, end=False)
+        for chunk in chunks:
+            exchange.send(chunk)
+        exchange.finish(trailers)
+    elif body is not None:
+        exchange.start(method, path, headers, host, end=False, length=len(body))
+        exchange.send(body)
+        exchange.finish()
+    else:
+        exchange.start(method, path, headers, host)
+    return exchange.response()
 
 
 def raw_http1(port: int, data: bytes) -> Response:

@@ -138,7 +138,7 @@ class Payment:
         signed = self.payload["authorization"]
         fields = {
             "Signature": self.payload["signature"], "Payer": signed["from"],
-            "Amount": decimal(int(self.offer["amount"])), "Asset": "USDC", "Network": V1_NAMES[self.offer["network"]],
+            "Amount": decimal(int(signed["value"])), "Asset": "USDC", "Network": V1_NAMES[self.offer["network"]],
             "Nonce": signed["nonce"], "Valid-After": signed["validAfter"], "Valid-Before": signed["validBefore"],
             **{name.replace("_", "-"): value for name, value in changes.items()},
         }

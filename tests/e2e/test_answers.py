@@ -181,6 +181,7 @@ def test_cors_answers(worlds):
     answer = paid(world, world.call("/paid", headers=preflight[:1], payment=payment), payment)
     assert answer.header("access-control-allow-origin") == "https://shop.example"
     assert "payment-response" in answer.tokens("access-control-expose-headers")
+    assert "payment-required" in world.call("/paid", headers=preflight[:1]).tokens("access-control-expose-headers")
     unpaid(world, world.call("/paid", headers=preflight[:1]), 402)
 
 

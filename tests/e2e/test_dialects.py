@@ -9,9 +9,10 @@ from eth_account import Account
 
 from .checks import paid, unpaid
 from .facilitator import spends
-from .payments import OTHER, SELLER, V1_NAMES, compact, encode, now, offer, v01
+from .payments import OTHER, SELLER, V1_NAMES, compact, encode, now, offer, pay, v01
 from .world import FACILITATOR_HEADERS
 
+PERMIT_TERMS = offer(100_000, scheme="upto", pay_to=OTHER, primaryType="Permit", recipientAddress=SELLER)
 RECEIPTS = {"v2": "payment-response", "v1": "x-payment-response", "libertai": "x-payment-response", "plain": None}
 
 
@@ -107,7 +108,7 @@ def test_upto_settles_the_price(main, protocol):
 
 
 def test_permit(main):
-    payment = main.payment("/permit")
+    payment = pay(PERMIT_TERMS)
     answer = main.call("/permit", payment=payment, dialect="libertai")
     paid(main, answer, payment, "x-payment-response")
     call = main.facilitator.calls(payment.payload, "settle")[0]

@@ -5,6 +5,8 @@ import threading
 
 import pytest
 
+from stack.process import DEADLINE
+
 from . import client
 from .backend import pattern, sse_event
 from .facilitator import hang, refuse, reset, spends
@@ -73,7 +75,7 @@ def test_a_client_that_leaves_is_noticed(plain, protocol):
     exchange, test_id = plain.open("/x", protocol=protocol, does={"hold": True})
     plain.backend.gate(test_id).await_reached()
     exchange.leave()
-    assert plain.backend.one(test_id).aborted.wait(60)
+    assert plain.backend.one(test_id).aborted.wait(DEADLINE)
 
 
 def test_local_reply(plain):

@@ -2,6 +2,8 @@
 
 import pytest
 
+from stack.process import DEADLINE
+
 from .backend import sse_event
 from .checks import paid, unpaid
 from .client import Http1, Http2, raw
@@ -38,7 +40,7 @@ def test_client_leaves_in_mid_stream(main, protocol):
     main.backend.gate(test_id).release()
     exchange.read_until(5)
     exchange.leave()
-    assert main.backend.one(test_id).aborted.wait(60)
+    assert main.backend.one(test_id).aborted.wait(DEADLINE)
     assert main.count(payment, "settle") == 1
 
 
@@ -51,7 +53,7 @@ def test_client_leaves_while_verifying(main, protocol):
     exchange.leave()
     main.envoy.access_log(test_id=test_id)
     main.facilitator.gate(payment.payload).release(100)
-    main.facilitator.await_call(payment.payload, "verify").ended.wait(60)
+    main.facilitator.await_call(payment.payload, "verify").ended.wait(DEADLINE)
     answer = eventually(lambda: (found := main.call("/paid", payment=payment)).status == 200 and found,
                         "the claim is released")
     assert answer.receipt["success"] and main.count(payment, "settle") == 1
@@ -64,7 +66,7 @@ def test_client_leaves_before_the_backend_answers(main, protocol):
     exchange, test_id = main.open("/paid", payment=payment, protocol=protocol, does={"hold": True})
     main.backend.gate(test_id).await_reached()
     exchange.leave()
-    assert main.backend.one(test_id).aborted.wait(60)
+    assert main.backend.one(test_id).aborted.wait(DEADLINE)
     main.backend.gate(test_id).release()
     answer = eventually(lambda: (found := main.call("/paid", payment=payment)).status == 200 and found,
                         "the claim is released")
@@ -81,7 +83,7 @@ def test_client_leaves_while_settling(main, protocol):
     exchange.leave()
     main.envoy.access_log(test_id=test_id)
     main.facilitator.gate(payment.payload).release(100)
-    main.facilitator.await_call(payment.payload, "settle").ended.wait(60)
+    main.facilitator.await_call(payment.payload, "settle").ended.wait(DEADLINE)
     eventually(lambda: main.metric("x402_settlements.outcome.settled") > settled, "the settlement is counted")
     answer = main.call("/paid", payment=payment)
     # Spent; or, with redelivery, served once without another settlement.

@@ -123,11 +123,11 @@ class World:
 
     def call(self, path: str | bytes = "/paid", method: str = "GET", headers: Fields = (),
              payment: Payment | None = None, dialect: str = "v2", test_id: str | None = None,
-             does: Json | None = None, **more: Any) -> Response:
+             does: Json | None = None, may_close: bool = False, **more: Any) -> Response:
         """A request with a test id, a payment if there is one, and word for the backend."""
         test_id = test_id or fresh_id()
         fields = self.fields(test_id, headers, payment, dialect, does)
-        answer = client.call(self.port, method, path, fields, **more)
+        answer = (client.call_or_closed if may_close else client.call)(self.port, method, path, fields, **more)
         answer.test_id = test_id
         return answer
 
@@ -171,6 +171,18 @@ class World:
     def no_calls(self, payment: Payment) -> None:
         """Nothing was asked of the facilitator about this payment."""
         assert self.facilitator.calls(payment.payload) == []
+
+    def everywhere(self, condition: Callable[[], bool]) -> bool:
+        """Whether a condition that makes requests holds on every worker: asked until each has had a connection."""
+        pattern = rf"^listener\.127\.0\.0\.1_{self.port}\.worker_\d+\.downstream_cx_total$"
+        before = self.envoy.stats(pattern)
+        assert len(before) == self.envoy.workers, before
+        for _ in range(1000):
+            if not condition():
+                return False
+            if all(now > before[name] for name, now in self.envoy.stats(pattern).items()):
+                return bool(condition())
+        raise AssertionError("a worker never got a connection")
 
     def metric(self, name: str) -> float:
         """A counter or gauge of the filter by its dotted name; 0 before it exists."""
@@ -230,8 +242,8 @@ def _nowhere() -> Json:
 
 
 def _offers_everything(world: World) -> bool:
-    # Enough fresh connections to meet each worker; what the facilitator says is fetched after the start.
-    return all(world.call("/upto").status == 402 and world.call("/solana").status == 402 for _ in range(8))
+    # What the facilitator says is fetched after the start.
+    return world.everywhere(lambda: world.call("/upto").status == 402 and world.call("/solana").status == 402)
 
 
 def dead_port() -> int:
