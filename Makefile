@@ -65,4 +65,4 @@ tools: ## say what is missing, and how to get it
 	need npm "It comes with Node.js"; \
 	[ -z "$$missing" ] || exit 1; \
 	python3 -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' || { echo "missing: Python 3.11 or later with its venv module; this is $$(python3 -V)" >&2; exit 1; }; \
-	node -e 'process.exit(+process.versions.node.split(".")[0] < 20)' || { echo "missing: Node.js 20 or later; this is $$(node -v)" >&2; exit 1; }
+	node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "missing: Node.js 20 or later; this is $$(node -v)" >&2; exit 1; }
