@@ -23,7 +23,8 @@ pub enum Ambiguity {
     None,
     /// It starts with two slashes: some servers take the first segment for a host (`new URL(path, base)`).
     NetworkPath,
-    /// It holds an encoded slash, a backslash, NUL, a bad escape, a `%` left after one decoding, `;`, `#` or an encoded `?`.
+    /// It holds an encoded slash, a backslash, NUL or another control character, a bad escape, a `%` left after one decoding,
+    /// `;`, `#`, an encoded `?`, or a segment that ends in a space.
     Open,
 }
 
@@ -128,8 +129,12 @@ fn is_plain(raw: &[u8]) -> bool {
         return true;
     }
     let mut segments = raw.split(|byte| *byte == b'/').skip(1);
-    segments
-        .all(|segment| !segment.is_empty() && segment != b"." && segment != b".." && !segment.iter().any(|byte| b"%\\;#\0".contains(byte)))
+    segments.all(|segment| {
+        !segment.is_empty()
+            && segment != b"."
+            && segment != b".."
+            && !segment.iter().any(|byte| b"%\\;# ".contains(byte) || byte.is_ascii_control())
+    })
 }
 
 /// Whether a raw path (without its query) holds what servers read differently. See [`Ambiguity::Open`].
@@ -138,15 +143,23 @@ fn is_open(raw: &[u8]) -> bool {
     while let Some((byte, after)) = rest.split_first() {
         rest = after;
         match byte {
-            b'\\' | b';' | b'#' | 0 => return true,
+            b'\\' | b';' | b'#' => return true,
+            byte if byte.is_ascii_control() => return true,
+            b' ' if ends_segment(after) => return true,
             b'%' => match escape(after) {
-                None | Some(b'/' | b'\\' | b';' | b'#' | b'?' | b'%' | 0) => return true,
+                None | Some(b'/' | b'\\' | b';' | b'#' | b'?' | b'%') => return true,
+                Some(decoded) if decoded.is_ascii_control() => return true,
+                Some(b' ') if ends_segment(after.get(2..).unwrap_or_default()) => return true,
                 Some(_) => rest = after.get(2..).unwrap_or_default(),
             },
             _ => {}
         }
     }
     false
+}
+
+fn ends_segment(after: &[u8]) -> bool {
+    after.first().is_none_or(|byte| *byte == b'/')
 }
 
 /// The byte that the two hexadecimal digits after a `%` stand for.

@@ -45,7 +45,7 @@ fn add_cuts(readings: &mut Vec<Vec<u8>>, path: &[u8]) {
     let ends: [&[u8]; 5] = [b"", b"#?", b"\0", b";", b"#?\0;"];
     for end in ends {
         let cut = path.split(|byte| end.contains(byte)).next().unwrap_or_default();
-        for text in [cut.to_vec(), without_parameters(cut)] {
+        for text in [cut.to_vec(), without_parameters(cut), trimmed(cut)] {
             let reading = resolve(&text);
             if !readings.contains(&reading) {
                 readings.push(reading);
@@ -59,6 +59,22 @@ fn without_parameters(path: &[u8]) -> Vec<u8> {
     let segments: Vec<&[u8]> = path
         .split(|byte| *byte == b'/')
         .map(|segment| segment.split(|byte| *byte == b';').next().unwrap_or_default())
+        .collect();
+    segments.join(&b'/')
+}
+
+/// Takes spaces and control characters off the end of each segment, as servers on some file systems do.
+fn trimmed(path: &[u8]) -> Vec<u8> {
+    let is_blank = |byte: &u8| *byte == b' ' || byte.is_ascii_control();
+    let segments: Vec<&[u8]> = path
+        .split(|byte| *byte == b'/')
+        .map(|segment| {
+            let end = segment
+                .iter()
+                .rposition(|byte| !is_blank(byte))
+                .map_or(0, |last| last.saturating_add(1));
+            segment.get(..end).unwrap_or_default()
+        })
         .collect();
     segments.join(&b'/')
 }
@@ -94,6 +110,10 @@ mod tests {
             "//host/v1/report",
             "//v1/report",
             "/\\host/v1/report",
+            "/v1/report%20",
+            "/v1%20/report",
+            "/v1/report%09",
+            "/v1/report%0d%0a",
         ] {
             let readings = of(raw.as_bytes());
             assert!(readings.iter().any(|path| path == b"/v1/report"), "{raw}");

@@ -45,7 +45,7 @@ SPELLINGS = [
     b"/%2e/paid", b"/%2e%2e/paid", b"/x/%2e%2e/paid", b"/x/%2E%2e/paid", b"/x/.%2e/paid", b"/x/%252e%252e/paid",
     b"/x%5c..%5cpaid", b"/x\\..\\paid", b"\\paid", b"/\\paid", b"/x/..\\paid", b"/paid\\", b"/%5cpaid",
     b"/paid;x=1", b"/paid;", b"/;/paid", b"/x;/../paid", b"/free/..;/paid", b"/free;x/../paid", b"/paid;/x/..",
-    b"/paid%3bx", b"/paid%3b", b"/paid%23x", b"/paid%3fx=1", b"/paid%00", b"/paid%00.txt",
+    b"/paid%3bx", b"/paid%3b", b"/paid%23x", b"/paid%3fx=1", b"/paid%00", b"/paid%00.txt", b"/paid%20", b"/paid%09", b"/%20/../paid%20",
     b"/pa%zzid", b"/paid%", b"/paid%2", b"/%u0070aid", b"/%c0%afpaid", b"/x/..%c0%afpaid", b"/p%E1id",
     b"/paid?x", b"/paid?", b"/paid?/../free", b"/paid?%2f..%2ffree", b"/paid#x", b"/free#/../paid",
     b"/reports/1", b"/reports/", b"/reports//1", b"/REPORTS/1", b"/reports/public/../1", b"/reports/public%2f..%2f1",
