@@ -16,7 +16,7 @@ use x402_envoy::config::{Config, parse};
 use x402_envoy::gate::{Env, Notes, Request, RequestEffect, open};
 use x402_envoy::pricing::Place;
 use x402_envoy::replay::{Claims, MemoryStore, UnixSeconds};
-use x402_envoy::supported::{Known, Table};
+use x402_envoy::supported::{self, Table};
 use x402_envoy::x402::facilitator::Supported;
 
 #[derive(Deserialize)]
@@ -86,11 +86,10 @@ fn selling(recorded: &Recorded, sent: &Sent) -> Config {
 /// What becomes of the recorded request at a time: the reason it is refused with, or that it waits for /verify.
 fn outcome(recorded: &Recorded, sent: &Sent, config: &Config, now: u64) -> Result<(), String> {
     let supported = Supported::parse(include_bytes!("wire/supported.json")).unwrap();
-    let table = Table::of(vec![Known {
-        current: Some(supported),
-        former: None,
-    }]);
     let (store, claims, mut notes) = (MemoryStore::new(), Claims::new(1000), Notes::default());
+    let mut table = Table::default();
+    supported::share(&store, config, 0, Some(supported), UnixSeconds(now));
+    table.refresh(&store, config);
     let mut env = Env {
         now: UnixSeconds(now),
         config,

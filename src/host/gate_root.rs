@@ -14,7 +14,7 @@ use super::store::SharedData;
 use super::worker::{self, Job, Worker};
 use crate::gate::{Call, CalloutReply, CalloutToken, Endpoint, ResponseEffect};
 use crate::replay::{Cas, SharedStore};
-use crate::supported::{self, Table};
+use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
 
 /// The tick when nothing is waiting.
@@ -64,7 +64,7 @@ impl GateRoot {
                 self.ask(worker, facilitator);
             }
         }
-        *worker.table.borrow_mut() = Table::read(&SharedData, &worker.config, now);
+        worker.refresh_table();
         let until = self.sweep_from.saturating_add(SWEEP);
         let dropped = worker.claims.sweep(&SharedData, self.sweep_from..until, now);
         self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
@@ -109,13 +109,12 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
         .metrics
         .borrow_mut()
         .supported(if answer.is_some() { "known" } else { "unavailable" });
-    if let Some(answer) = &answer {
-        for line in supported::unsupported(&worker.config, facilitator, answer) {
-            once(&line, Level::Warn);
-        }
-    }
     supported::share(&SharedData, &worker.config, facilitator, answer, worker::now());
-    *worker.table.borrow_mut() = Table::read(&SharedData, &worker.config, worker::now());
+    let unsupported = worker.unsupported();
+    worker.metrics.borrow_mut().unsupported(unsupported.len());
+    for line in &unsupported {
+        once(line, Level::Warn);
+    }
 }
 
 /// Ends a settlement: the claim in any case, the answer if its client is still there.

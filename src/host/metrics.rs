@@ -57,6 +57,13 @@ impl Metrics {
         self.add(Metric::Counter, format!("x402_supported.outcome.{outcome}"), 1);
     }
 
+    /// Sets how many offers no facilitator supports.
+    pub(super) fn unsupported(&mut self, offers: usize) {
+        if let Some(id) = self.id(Metric::Gauge, "x402_unsupported_offers".into()) {
+            abi::record(id, u64::try_from(offers).unwrap_or(u64::MAX));
+        }
+    }
+
     /// Records how long a facilitator took.
     pub(super) fn took(&mut self, endpoint: Endpoint, nanoseconds: u64) {
         let name = match endpoint {

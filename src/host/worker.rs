@@ -11,7 +11,7 @@ use super::store::SharedData;
 use crate::config::Config;
 use crate::gate::{Edits, Env, Notes, Settlement};
 use crate::replay::{self, Claims, UnixSeconds};
-use crate::supported::Table;
+use crate::supported::{self, Table};
 use crate::x402::Answer;
 
 /// How soon the root context is to look at the queue of settlements.
@@ -28,9 +28,10 @@ pub(super) struct Job {
 pub(super) struct Worker {
     pub(super) config: Config,
     pub(super) metrics: RefCell<Metrics>,
-    pub(super) table: RefCell<Table>,
+    table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
     pub(super) claims: Claims,
+    needs_facts: bool,
     secret: [u8; 16],
 }
 
@@ -39,15 +40,16 @@ impl Worker {
     pub(super) fn new(config: Config) -> Option<Self> {
         let secret = replay::secret(&SharedData, random()).ok()?;
         let claims = Claims::new(config.max_claims);
-        let table = Table::read(&SharedData, &config, now());
+        let needs_facts = supported::is_needed(&config);
         let mut metrics = Metrics::default();
         metrics.define();
         Some(Self {
             config,
             metrics: RefCell::new(metrics),
-            table: RefCell::new(table),
+            table: RefCell::default(),
             jobs: RefCell::default(),
             claims,
+            needs_facts,
             secret,
         })
     }
@@ -55,6 +57,10 @@ impl Worker {
     /// Runs a gate's transition, then carries its notes to metrics, filter state and log.
     pub(super) fn with_env<T>(&self, transition: impl FnOnce(&mut Env<'_>) -> T) -> T {
         let mut notes = Notes::default();
+        // Read at each event, so that no worker quotes what another has heard to be otherwise.
+        if self.needs_facts {
+            self.refresh_table();
+        }
         let result = {
             let table = self.table.borrow();
             let mut env = Env {
@@ -70,6 +76,17 @@ impl Worker {
         };
         self.publish(&notes);
         result
+    }
+
+    /// Takes over what facilitators are known to support, whichever worker asked.
+    pub(super) fn refresh_table(&self) {
+        self.table.borrow_mut().refresh(&SharedData, &self.config);
+    }
+
+    /// Offers that no facilitator supports, by what is known now.
+    pub(super) fn unsupported(&self) -> Vec<String> {
+        self.refresh_table();
+        supported::unsupported(&self.config, &self.table.borrow())
     }
 
     /// Hands a settlement to the root context, which outlives the stream.

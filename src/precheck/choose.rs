@@ -24,7 +24,7 @@ pub(super) fn candidates<'a>(payment: &Payment, terms: &Terms<'a>) -> Result<Vec
     let mut found = Vec::new();
     let mut nearest: Option<Refusal> = None;
     for (index, offer) in terms.offers.iter().enumerate() {
-        for ready in [terms.supported.ready(offer), terms.supported.formerly_ready(offer)]
+        for ready in [terms.supported.ready(offer), terms.supported.formerly_ready(offer, terms.now)]
             .into_iter()
             .flatten()
         {

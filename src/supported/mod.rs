@@ -5,6 +5,8 @@
 //! of the answer before stay valid for [`GRACE`].
 
 mod record;
+#[cfg(test)]
+mod tests;
 
 use crate::config::Config;
 use crate::evm::Address;
@@ -26,11 +28,16 @@ const GRACE: u64 = 60;
 
 /// What one facilitator is known to support.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// The newest answer.
-    pub current: Option<Supported>,
-    /// The answer before it, as long as quotes made from it may still come back.
-    pub former: Option<Supported>,
+struct Known {
+    /// The version of the shared record that this was read from.
+    version: Option<u32>,
+    record: Record,
+}
+
+impl Known {
+    fn former(&self, now: UnixSeconds) -> Option<&Supported> {
+        self.record.former.as_ref().filter(|_| self.record.former_until > now)
+    }
 }
 
 /// What is known of each facilitator, by its index in the configuration.
@@ -67,38 +74,38 @@ impl Ready {
 }
 
 impl Table {
-    /// Reads what the workers share.
-    pub fn read(store: &dyn SharedStore, config: &Config, now: UnixSeconds) -> Self {
-        let known = (0..config.facilitators.len())
-            .map(|index| match key(config, index).and_then(|key| store.get(&key)) {
-                Some((bytes, _)) => Record::decode(&bytes).known(now),
-                None => Known::default(),
-            })
-            .collect();
-        Self { known }
-    }
-
-    /// For tests and tools: a table of facts known already.
-    pub fn of(known: Vec<Known>) -> Self {
-        Self { known }
+    /// Takes over what the workers share. Cheap where nothing has changed: a read of each record, and no decoding.
+    pub fn refresh(&mut self, store: &dyn SharedStore, config: &Config) {
+        self.known.resize(config.facilitators.len(), Known::default());
+        for (index, known) in self.known.iter_mut().enumerate() {
+            let Some((bytes, version)) = key(config, index).and_then(|key| store.get(&key)) else {
+                continue;
+            };
+            if known.version != Some(version) {
+                *known = Known {
+                    version: Some(version),
+                    record: Record::decode(&bytes),
+                };
+            }
+        }
     }
 
     /// What the facilitator at this index is known to support.
     pub fn known(&self, facilitator: usize) -> Option<&Supported> {
-        self.known.get(facilitator)?.current.as_ref()
+        self.known.get(facilitator)?.record.current.as_ref()
     }
 
     /// How an offer can be made now; `None` while a fact that it needs is not known.
     pub fn ready(&self, offer: &Offer) -> Option<Ready> {
-        self.ways(offer, |known| known.current.as_ref()).next()
+        self.ways(offer, |known| known.record.current.as_ref()).next()
     }
 
     /// The same with facts that were quoted a moment ago.
-    pub fn formerly_ready(&self, offer: &Offer) -> Option<Ready> {
+    pub fn formerly_ready(&self, offer: &Offer, now: UnixSeconds) -> Option<Ready> {
         if needs(offer) == Need::Nothing {
             return None;
         }
-        self.ways(offer, |known| known.former.as_ref()).next()
+        self.ways(offer, |known| known.former(now)).next()
     }
 
     /// The way after this one, for a facilitator that cannot be reached; `None` where the payment is bound to the one it was made for.
@@ -106,7 +113,7 @@ impl Table {
         if needs(offer) != Need::Nothing {
             return None;
         }
-        self.ways(offer, |known| known.current.as_ref())
+        self.ways(offer, |known| known.record.current.as_ref())
             .skip_while(|way| way != after)
             .nth(1)
     }
@@ -144,6 +151,15 @@ fn needs(offer: &Offer) -> Need {
     }
 }
 
+/// Whether any offer depends on what a facilitator says of itself.
+pub fn is_needed(config: &Config) -> bool {
+    config
+        .routes
+        .iter()
+        .flat_map(|route| &route.offers)
+        .any(|offer| needs(offer) != Need::Nothing)
+}
+
 /// Takes the right to ask a facilitator, if it is time to and no other worker has it.
 pub fn take_turn(store: &dyn SharedStore, config: &Config, facilitator: usize, now: UnixSeconds) -> bool {
     let Some(key) = key(config, facilitator) else { return false };
@@ -175,27 +191,31 @@ pub fn share(store: &dyn SharedStore, config: &Config, facilitator: usize, answe
     let _ = store.compare_and_swap(&key, &record.encode(), cas);
 }
 
-/// Offers that the configuration sends to this facilitator and that it does not say it supports: one line each, for the log.
-pub fn unsupported(config: &Config, facilitator: usize, answer: &Supported) -> Vec<String> {
-    let name = config.facilitators.get(facilitator).map_or("", |facilitator| &facilitator.cluster);
+/// Offers that none of their facilitators says it supports, all of them having been heard: a line each, for the log.
+pub fn unsupported(config: &Config, table: &Table) -> Vec<String> {
     let offers = config
         .routes
         .iter()
         .flat_map(|route| route.offers.iter().map(move |offer| (route, offer)));
     offers
-        .filter(|(_, offer)| offer.facilitators.first() == Some(&facilitator) && !offered(answer, offer))
+        .filter(|(_, offer)| {
+            offer
+                .facilitators
+                .iter()
+                .all(|index| table.known(*index).is_some_and(|said| !supports(said, offer)))
+        })
         .map(|(route, offer)| {
             let (scheme, asset) = (offer.scheme.name(), &offer.asset);
             format!(
-                "facilitator {name} does not say that it supports {scheme} on {}, which route {} offers for {}",
+                "no facilitator says that it supports {scheme} on {}, which route {} offers for {}",
                 asset.network, route.name, asset.symbol
             )
         })
         .collect()
 }
 
-fn offered(answer: &Supported, offer: &Offer) -> bool {
-    let speaks = answer.speaks(offer);
+fn supports(said: &Supported, offer: &Offer) -> bool {
+    let speaks = said.speaks(offer);
     speaks.v1 || speaks.v2
 }
 

@@ -1,11 +1,10 @@
 //! The shared record: when to ask next, the newest answer and the one before.
 
-use super::Known;
 use crate::replay::UnixSeconds;
 use crate::x402::facilitator::Supported;
 
 /// Layout: due (8), former_until (8), length of current (4), current, former; integers in little endian.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     pub(super) due: UnixSeconds,
     pub(super) former_until: UnixSeconds,
@@ -43,13 +42,6 @@ impl Record {
         bytes.extend_from_slice(&current);
         bytes.extend_from_slice(&former);
         bytes
-    }
-
-    pub(super) fn known(self, now: UnixSeconds) -> Known {
-        Known {
-            current: self.current,
-            former: self.former.filter(|_| self.former_until.0 > now.0),
-        }
     }
 }
 

@@ -92,6 +92,45 @@ pub struct Row {
 }
 
 impl Refusal {
+    /// Every refusal, in the order of the declaration: what the table in docs/OPERATIONS.md is held against.
+    pub const ALL: &[Self] = &[
+        Self::PaymentRequired,
+        Self::InvalidPayload,
+        Self::InvalidVersion,
+        Self::UnsupportedScheme,
+        Self::InvalidNetwork,
+        Self::InvalidAsset,
+        Self::NoMatchingRequirements,
+        Self::TransferMethodNotOffered,
+        Self::ValueMismatch,
+        Self::InsufficientFunds,
+        Self::RecipientMismatch,
+        Self::SpenderMismatch,
+        Self::FacilitatorMismatch,
+        Self::TokenMismatch,
+        Self::ValidAfter,
+        Self::ValidBefore,
+        Self::ValidityTooLong,
+        Self::InvalidSignature,
+        Self::SmartWalletRefused,
+        Self::InvalidSolanaTransaction,
+        Self::ResourceMismatch,
+        Self::NonceAlreadyUsed,
+        Self::PaymentInUse,
+        Self::SettlementPending,
+        Self::ClaimsUnavailable,
+        Self::FacilitatorUnavailable,
+        Self::FacilitatorRefused,
+        Self::Permit2AllowanceRequired,
+        Self::OffersNotReady,
+        Self::AmbiguousPath,
+        Self::RouteConditionFailed,
+        Self::UnreadableBody,
+        Self::ReaderMissing,
+        Self::NoRoute,
+        Self::UpgradeNotPayable,
+    ];
+
     /// Status, reason, code and message. The reason is also the metric's label.
     pub const fn row(self) -> Row {
         const fn row(status: u16, reason: &'static str, code: &'static str, message: &'static str) -> Row {
