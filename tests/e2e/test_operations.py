@@ -8,7 +8,7 @@ import pytest
 from stack.envoy import Envoy, Refused, gateway, with_filter_config
 
 from .checks import paid, unpaid
-from .facilitator import refuse
+from .facilitator import Facilitator, refuse
 from .payments import SELLER
 from .wire import eventually
 from .world import MAIN, World, changed, wasm
@@ -143,6 +143,33 @@ def test_metrics_count(main):
     unpaid(main, main.call("/paid", headers=[("payment-signature", "!")]), 400)
     for name, before in names.items():
         eventually(lambda: main.metric(name) > before, f"{name} is counted")
+
+
+def test_earnings_and_latency(main):
+    network, earned = "base", "x402_earned.asset.USDC.network.base"
+    payment = main.payment("/paid", choose=lambda found: found["network"] == "eip155:8453")
+    before, claims = main.metric(earned), main.metric("x402_claims")
+    paid(main, main.call("/paid", payment=payment), payment)
+    eventually(lambda: main.metric(earned) == before + int(payment.offer["amount"]), f"USDC on {network} is counted to the unit")
+    eventually(lambda: main.metric("x402_claims") > claims, "the spent payment is remembered")
+    text = main.envoy.prometheus()
+    assert "x402_verify_ms_bucket" in text and "x402_settle_ms_bucket" in text
+
+
+def test_offers_that_nobody_supports(worlds):
+    kinds = [{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}]
+    facilitator = Facilitator(worlds.loop, worlds.journal, {"kinds": kinds, "extensions": [], "signers": {}})
+    accept = [{"scheme": "exact", "network": network, "asset": "USDC"} for network in ("eip155:84532", "eip155:8453")]
+    config = changed(accept=accept, routes=[{"name": "paid", "match": {"path": "/paid"}, "price": {"per_request": "$0.01"}}])
+    world = worlds.world("unsupported", config, facilitator=facilitator,
+                         ready=lambda world: world.metric("x402_unsupported_offers") > 0)
+    assert world.metric("x402_unsupported_offers") == 1
+    assert "no facilitator says that it supports exact on eip155:8453, which route paid offers for USDC" in world.envoy.log()
+    assert len(world.accepts("/paid")) == 2, "it is offered all the same: the facilitator has the last word"
+
+
+def test_module_is_lean():
+    assert wasm().stat().st_size <= 900 << 10
 
 
 def test_metric_names_hold_nothing_of_the_client(main):
