@@ -25,8 +25,8 @@ const FIRST: Duration = Duration::from_millis(20);
 const SWEEP: u32 = 64;
 
 /// The root context of the gate on one worker.
-#[derive(Default)]
 pub(super) struct GateRoot {
+    context: u32,
     worker: Option<Rc<Worker>>,
     settling: HashMap<CalloutToken, Settling>,
     asking: HashMap<CalloutToken, usize>,
@@ -42,9 +42,27 @@ struct Settling {
 }
 
 impl GateRoot {
+    pub(super) fn new(context: u32) -> Self {
+        Self {
+            context,
+            worker: None,
+            settling: HashMap::new(),
+            asking: HashMap::new(),
+            chores_due: 0,
+            sweep_from: 0,
+            leaving: false,
+        }
+    }
+
+    /// Calls made while a stream is the effective context would belong to that stream, and end with it.
+    fn act_as_root(&self) {
+        let _ = abi::set_effective_context(self.context);
+    }
+
     /// Sends every settlement that waits.
     fn settle(&mut self, worker: &Worker) {
         loop {
+            self.act_as_root();
             // Not held across the call: nothing that it leads to may find the queue borrowed.
             let Some(job) = worker.jobs.borrow_mut().pop_front() else { return };
             match callout::send(&worker.config, job.settlement.call()) {
@@ -158,6 +176,7 @@ impl Context for GateRoot {
                 .took(Endpoint::Settle, abi::now().saturating_sub(sent_at));
             finish(&worker, job, &arrived.reply());
         }
+        self.act_as_root();
         if self.leaving && self.is_idle() {
             abi::done();
         }

@@ -22,13 +22,13 @@ const READER: &[u8] = b"x402-reader";
 pub(crate) fn start() {
     // Also installs the SDK's panic hook, which writes the panic's message to the log before the VM is gone.
     proxy_wasm::set_log_level(LogLevel::Warn);
-    proxy_wasm::set_root_context(|_| new_root());
+    proxy_wasm::set_root_context(new_root);
 }
 
-fn new_root() -> Box<dyn RootContext> {
+fn new_root(context: u32) -> Box<dyn RootContext> {
     match abi::property(&["plugin_root_id"]).as_deref() {
         Some(READER) => Box::new(reader_root::ReaderRoot::default()),
-        _ => Box::new(gate_root::GateRoot::default()),
+        _ => Box::new(gate_root::GateRoot::new(context)),
     }
 }
 
