@@ -39,6 +39,12 @@ impl Sale {
         env.config.routes.by_index(self.route)
     }
 
+    /// The facilitator's cluster, for people.
+    pub(super) fn facilitator<'a>(&self, env: &Env<'a>) -> &'a str {
+        let facilitator = env.config.facilitators.get(self.ready.facilitator);
+        facilitator.map_or("", |facilitator| &facilitator.cluster)
+    }
+
     /// The call to the facilitator, in the payment's own version of the protocol unless only the other one is spoken.
     pub(super) fn call(&self, endpoint: Endpoint, env: &Env<'_>) -> Option<Call> {
         let (route, offer) = (self.route(env)?, self.offer(env)?);

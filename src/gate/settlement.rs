@@ -20,7 +20,11 @@ pub struct Settlement {
 impl Settlement {
     pub(super) fn begin(sale: Sale, edits: Edits, env: &mut Env<'_>) -> ResponseEffect {
         match sale.call(Endpoint::Settle, env) {
-            Some(call) => ResponseEffect::Settle(Box::new(Self { sale, edits, call })),
+            Some(call) => {
+                // What the access log says if the client leaves before the outcome is known.
+                env.notes.attribute("outcome", "settling");
+                ResponseEffect::Settle(Box::new(Self { sale, edits, call }))
+            }
             None => ResponseEffect::Answer(not_sent(&sale, env)),
         }
     }
@@ -100,7 +104,7 @@ impl Settlement {
         env.notes.attribute("transaction", transaction.unwrap_or_default());
         env.notes.warnings.push(format!(
             "facilitator {}: /settle: {why}; the payment is held as pending",
-            self.sale.ready.facilitator
+            self.sale.facilitator(env)
         ));
         ResponseEffect::Answer(refuse(
             env,

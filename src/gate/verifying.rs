@@ -102,7 +102,7 @@ impl Verifying {
             Verify::Unusable { why } => {
                 env.notes
                     .warnings
-                    .push(format!("facilitator {}: /verify: {why}", self.sale.ready.facilitator));
+                    .push(format!("facilitator {}: /verify: {why}", self.sale.facilitator(env)));
                 (Gate::Done, Dispatch::verify_elsewhere(self.sale, self.edits, env))
             }
         }

@@ -40,7 +40,8 @@ impl Metrics {
             Note::Verified(outcome) => (format!("x402_verifications.outcome.{outcome}"), 1),
             Note::Settled(outcome) => (format!("x402_settlements.outcome.{outcome}"), 1),
             Note::Earned(asset, network, amount) => {
-                let network = network.replace(':', "-");
+                // A dot would end the label, a colon has no place in a name.
+                let (asset, network) = (asset.replace('.', "_"), network.replace(':', "-"));
                 (
                     format!("x402_earned.asset.{asset}.network.{network}"),
                     i64::try_from(*amount).unwrap_or(i64::MAX),

@@ -81,7 +81,8 @@ impl From<Refusal> for Refused {
 /// The first reason found to refuse it; where several offers are in question, that of the most preferred one.
 pub fn pre_check(payment: &Payment, terms: &Terms<'_>) -> Result<Approved, Refused> {
     if let Some(sent) = payment.resource_url.as_deref().filter(|sent| !same_resource(sent, terms.resource)) {
-        let detail = format!("the payment was made for {}, this is {}", clean(sent), terms.resource);
+        // Hosts would not survive the cleaning of what clients are told, and the paths say what matters.
+        let detail = format!("the payment was made for {}, this is {}", path_of(sent), path_of(terms.resource));
         return Err(Refused::new(Refusal::ResourceMismatch, detail));
     }
     let mut first = None;
@@ -92,6 +93,12 @@ pub fn pre_check(payment: &Payment, terms: &Terms<'_>) -> Result<Approved, Refus
         }
     }
     Err(first.unwrap_or_else(|| Refusal::NoMatchingRequirements.into()))
+}
+
+/// A URL without its scheme, and without its host where it has a path.
+fn path_of(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    clean(rest.find('/').and_then(|at| rest.get(at..)).unwrap_or(rest))
 }
 
 fn check_offer(payment: &Payment, candidate: Candidate<'_>, terms: &Terms<'_>) -> Result<Approved, Refused> {
