@@ -114,7 +114,7 @@ impl World {
     /// The answer that a request to /paid gets at once.
     fn refused(&mut self, headers: &[(&str, &[u8])]) -> Answer {
         match self.request("/paid", headers, None) {
-            (Gate::Done, RequestEffect::Answer(answer)) => answer,
+            (Gate::Answered, RequestEffect::Answer(answer)) => answer,
             _ => panic!("the request was not answered"),
         }
     }
@@ -348,7 +348,7 @@ fn a_facilitator_that_is_no_use_is_not_the_payers_fault() {
     let (_, RequestEffect::Verify(dispatch)) = world.request("/paid", &[("payment-signature", &payment)], None) else {
         panic!("not verifying")
     };
-    let RequestEffect::Answer(answer) = world.env(|env| dispatch.split().1.not_sent(env)) else {
+    let (Gate::Answered, RequestEffect::Answer(answer)) = world.env(|env| dispatch.split().1.not_sent(env)) else {
         panic!("not answered")
     };
     assert_eq!(answer.status, 503);
@@ -397,14 +397,22 @@ fn nothing_is_settled_for_an_answer_that_is_not_paid_for() {
         (404, true),
         (500, true),
         (503, true),
-        (200, false),
         (504, false),
-        (0, true),
-        (101, true),
+        (413, false),
     ] {
         let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
         let passed = edits(world.respond(&mut gate, status, from_backend));
         assert!(passed.set.is_empty(), "{status} {from_backend}");
+    }
+    // Another filter's answer, a route's own, a switch of protocols: not the backend's to sell, and nobody's to have.
+    for (status, from_backend) in [(200, false), (301, false), (0, true), (101, true)] {
+        let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+        let answer = answer(world.respond(&mut gate, status, from_backend));
+        assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (502, Some("answer_not_sold")),
+            "{status}"
+        );
     }
     for (nonce, status) in (10..).zip([200, 204, 206, 301, 304]) {
         let payment = world.payment(nonce);
@@ -701,13 +709,104 @@ fn who_need_not_pay() {
     assert_eq!(world.refused(&[("authorization", b"Bearer x402")]).status, 402);
 
     let (mut gate, _) = forward(&mut world, "/paid", &[("authorization", b"Bearer sk-real")]);
-    assert!(matches!(world.respond(&mut gate, 200, true), ResponseEffect::Pass));
+    let ResponseEffect::Edit(passed) = world.respond(&mut gate, 200, true) else {
+        panic!("not let through")
+    };
+    assert_eq!(
+        passed.remove,
+        ["settlement-overrides".into(), "payment-response".into()],
+        "receipts are not the backend's to give"
+    );
+    assert!(passed.set.is_empty() && passed.add.is_empty());
     let (mut gate, _) = forward(&mut world, "/paid", &[("authorization", b"Bearer sk-real")]);
     let out_of_credits = answer(world.respond(&mut gate, 402, true));
     assert!(
         header(&out_of_credits, "payment-required").is_some(),
         "the backend's own 402 becomes a challenge"
     );
+}
+
+#[test]
+fn a_paid_request_that_comes_again_is_not_let_through() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, edits) = world.forwarded(&[("payment-signature", &payment)]);
+    let mark = edits.set.iter().find(|(name, _)| *name == "x-x402-forwarded").unwrap().1.clone();
+    // Envoy redirects internally: the first request ends without an answer, the second one carries its headers.
+    world.env(|env| gate.on_end(env));
+    for path in ["/paid", "/healthz", "/elsewhere", "/model"] {
+        let (_, RequestEffect::Answer(answer)) = world.request(path, &[("x-x402-forwarded", mark.as_bytes())], None) else {
+            panic!("{path} was let through")
+        };
+        assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (500, Some("internal_redirect_not_payable")),
+            "{path}"
+        );
+    }
+    let (_, RequestEffect::Forward(edits)) = world.request("/healthz", &[("x-x402-forwarded", b"forged")], None) else {
+        panic!("a forged mark means nothing")
+    };
+    assert_eq!(edits.remove, ["x-x402-forwarded".into()]);
+}
+
+#[test]
+fn a_signature_that_nobody_has_proven_holds_no_claim() {
+    let mut world = World::new();
+    let accepted = world.challenge()["accepts"][0].clone();
+    let good = Terms::good(1).payload(&Payer::new(1));
+    let mut forged = good.clone();
+    forged["signature"] = json!(format!("0x{}", "ab".repeat(100)));
+    let (forged, good) = (base64(&v2(&accepted, forged)), base64(&v2(&accepted, good)));
+    let (mut attacker, _) = world.verifying(&[("payment-signature", &forged)]);
+    let (mut payer, _) = world.forwarded(&[("payment-signature", &good)]);
+    // A smart wallet may have signed twice: whoever is verified first has the claim.
+    let Some(RequestEffect::Answer(second)) = world.env(|env| attacker.on_verified(TOKEN, &VALID, env)) else {
+        panic!("two requests for one payment")
+    };
+    assert_eq!(second.status, 409);
+    world.env(|env| attacker.on_end(env));
+    assert_eq!(
+        world.refused(&[("payment-signature", &good)]).status,
+        409,
+        "the attacker's end does not release the payer's claim"
+    );
+    assert!(matches!(world.respond(&mut payer, 200, true), ResponseEffect::Settle(_)));
+}
+
+#[test]
+fn a_payment_that_ran_out_meanwhile_is_not_settled() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+    world.now += 1000;
+    let late = answer(world.respond(&mut gate, 200, true));
+    assert_eq!((late.status, body(&late)["code"].as_str()), (402, Some("402.5")));
+}
+
+#[test]
+fn a_client_that_left_before_the_settlement_is_not_charged() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    world.env(|env| settlement.abandon(env));
+    world.verifying(&[("payment-signature", &payment)]);
+}
+
+#[test]
+fn an_answer_before_the_verdict_is_not_let_out() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    assert!(!gate.lets_request_on());
+    let early = answer(world.respond(&mut gate, 200, true));
+    assert_eq!(body(&early)["error"], "gate_misconfigured");
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    assert!(
+        matches!(world.respond(&mut gate, 504, false), ResponseEffect::Pass),
+        "a timeout of Envoy's passes"
+    );
+    world.verifying(&[("payment-signature", &payment)]);
 }
 
 #[test]

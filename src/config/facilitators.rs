@@ -10,7 +10,14 @@ use crate::x402::Network;
 const LONGEST_MS: u64 = 600_000;
 
 /// Headers that the calls set themselves.
-const RESERVED: &[&str] = &["host", "content-length", "content-type", "transfer-encoding", "connection"];
+const RESERVED: &[&str] = &[
+    "host",
+    "content-length",
+    "content-type",
+    "transfer-encoding",
+    "connection",
+    "x-envoy-max-retries",
+];
 
 /// Reads `facilitators`.
 pub(super) fn read(node: Option<Node<'_>>, errors: &mut Errors) -> Vec<Facilitator> {

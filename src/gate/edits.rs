@@ -1,10 +1,20 @@
 //! Changes to headers: what the backend and the client are told, and what is kept from them.
 
 use super::sale::Sale;
-use crate::x402::Network;
+use crate::pricing::Offer;
 
 /// Headers that tell the backend who paid. Only this filter may set them: copies sent by clients are removed on every route.
-pub const TRUSTED_HEADERS: [&str; 5] = ["x-x402-payer", "x-x402-network", "x-x402-asset", "x-x402-amount", "x-x402-scheme"];
+pub const TRUSTED_HEADERS: [&str; 6] = [
+    "x-x402-payer",
+    "x-x402-network",
+    "x-x402-asset",
+    "x-x402-amount",
+    "x-x402-scheme",
+    FORWARDED_HEADER,
+];
+
+/// The mark of a request that was let through for money: see `redirect`.
+pub const FORWARDED_HEADER: &str = "x-x402-forwarded";
 
 /// Headers in which clients pay.
 const PAYMENT_HEADERS: [&str; 10] = [
@@ -38,9 +48,12 @@ pub struct Edits {
 }
 
 impl Edits {
-    /// Removes copies of the filter's own headers that a client sent.
-    pub(super) fn distrust(mut self, headers: &[(&[u8], &[u8])]) -> Self {
-        self.remove_present(headers, &TRUSTED_HEADERS);
+    /// Removes copies of the filter's own headers that a client sent, also those with underscores, which many backends (CGI, WSGI,
+    /// PHP) take for the same.
+    pub fn distrust(mut self, headers: &[(&[u8], &[u8])]) -> Self {
+        let forged = headers.iter().filter_map(|(name, _)| std::str::from_utf8(name).ok());
+        let forged = forged.filter(|name| TRUSTED_HEADERS.contains(&&*name.replace('_', "-")));
+        self.remove.extend(forged.map(Box::from));
         self
     }
 
@@ -57,14 +70,15 @@ impl Edits {
     }
 
     /// Tells the backend who has paid what.
-    pub(super) fn tell_backend(mut self, payer: &str, network: &Network, asset: &str, amount: u128, scheme: &str) -> Self {
-        let [payer_name, network_name, asset_name, amount_name, scheme_name] = TRUSTED_HEADERS;
+    pub(super) fn tell_backend(mut self, payer: &str, offer: &Offer, mark: String) -> Self {
+        let [payer_name, network_name, asset_name, amount_name, scheme_name, mark_name] = TRUSTED_HEADERS;
         self.set = vec![
             (payer_name, payer.into()),
-            (network_name, network.as_str().into()),
-            (asset_name, asset.into()),
-            (amount_name, amount.to_string()),
-            (scheme_name, scheme.into()),
+            (network_name, offer.asset.network.as_str().into()),
+            (asset_name, offer.asset.address.to_string()),
+            (amount_name, offer.amount.0.to_string()),
+            (scheme_name, offer.scheme.name().into()),
+            (mark_name, mark),
         ];
         self
     }

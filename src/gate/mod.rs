@@ -20,14 +20,16 @@ mod answer;
 mod edits;
 mod effects;
 mod env;
+mod hold;
 mod keys;
+mod redirect;
 mod request;
 mod response;
 mod sale;
 mod settlement;
 mod verifying;
 
-pub use edits::{Edits, TRUSTED_HEADERS};
+pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS};
 pub use effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect};
 pub use env::{Env, Note, Notes};
 pub use request::{Request, open};
@@ -40,9 +42,13 @@ use response::{Forwarding, Keyed};
 /// The state of one request's payment.
 #[derive(Default)]
 pub enum Gate {
-    /// Nothing is asked of this request any more: free, answered, released, or handed to a settlement.
+    /// Nothing is asked of this request any more: free, or released.
     #[default]
     Done,
+    /// It was answered in the backend's place: nothing of it may reach the backend any more.
+    Answered,
+    /// The answer waits for a settlement, which the root context has.
+    Settling,
     /// The backend checks the caller's API key itself; its own 402 becomes a challenge.
     Keyed(Keyed),
     /// Paused until the facilitator has answered /verify.
@@ -73,20 +79,33 @@ impl Gate {
     pub fn on_response(&mut self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
         match core::mem::take(self) {
             Self::Done => ResponseEffect::Pass,
-            Self::Keyed(keyed) => keyed.answered(response, env),
-            Self::Forwarding(forwarding) => forwarding.answered(response, env),
-            // A local reply (a timeout, a full buffer) overtook /verify: the payment was not used.
-            Self::Verifying(verifying) => {
-                verifying.gone(env);
+            // The answer is ours, or a local reply (a timeout) that overtook a settlement.
+            waiting @ (Self::Answered | Self::Settling) => {
+                *self = waiting;
                 ResponseEffect::Pass
             }
+            Self::Keyed(keyed) => keyed.answered(response, env),
+            Self::Forwarding(forwarding) => {
+                let (next, effect) = forwarding.answered(response, env);
+                *self = next;
+                effect
+            }
+            Self::Verifying(verifying) => verifying.overtaken(response, env),
         }
+    }
+
+    /// Whether the request's body and trailers may go on to the backend.
+    ///
+    /// They are not even offered while headers are held, unless the plugin was configured with `allow_on_headers_stop_iteration`,
+    /// as only the reader's may be: then letting them go on would let the headers go on too, paid for or not.
+    pub fn lets_request_on(&self) -> bool {
+        !matches!(self, Self::Verifying(_) | Self::Answered)
     }
 
     /// The stream has ended, however it did. Whatever claim the gate still holds is released.
     pub fn on_end(&mut self, env: &mut Env<'_>) {
         match core::mem::take(self) {
-            Self::Done | Self::Keyed(_) => {}
+            Self::Done | Self::Answered | Self::Settling | Self::Keyed(_) => {}
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
         }

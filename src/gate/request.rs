@@ -5,14 +5,15 @@ use super::answer::{Audience, refuse, refuse_plainly};
 use super::edits::Edits;
 use super::effects::RequestEffect;
 use super::env::{Env, Note};
+use super::hold::Hold;
 use super::keys::{self, Key};
+use super::redirect;
 use super::response::Keyed;
-use super::sale::{Sale, note_change};
+use super::sale::Sale;
 use super::verifying::Dispatch;
 use crate::precheck::{self, Terms};
 use crate::pricing::{Condition, Place, RequestFacts, Selection};
 use crate::reader::{BodyFacts, Why};
-use crate::replay::Held;
 use crate::x402::{Answer, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -45,6 +46,10 @@ pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         headers: request.headers,
         body: request.body,
     };
+    if redirect::is_from_here(request.headers, env.secret) {
+        let answer = refuse_plainly(env, Refusal::InternalRedirect, "");
+        return (Gate::Answered, RequestEffect::Answer(answer));
+    }
     let refused = match env.config.routes.select(&facts) {
         Selection::Priced(route) => return priced(request, route, env),
         Selection::Free(_) => return (Gate::Done, RequestEffect::Forward(free(request, env))),
@@ -57,7 +62,7 @@ pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         Selection::UnreadableBody { .. } => (Refusal::UnreadableBody, unreadable(request.body).into()),
         Selection::ConditionFailed { condition, .. } => (Refusal::RouteConditionFailed, condition_text(&condition)),
     };
-    (Gate::Done, RequestEffect::Answer(refuse_plainly(env, refused.0, &refused.1)))
+    (Gate::Answered, RequestEffect::Answer(refuse_plainly(env, refused.0, &refused.1)))
 }
 
 fn unreadable(body: Option<&BodyFacts>) -> &'static str {
@@ -96,7 +101,7 @@ fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, Requ
     }
     if request.upgrades() {
         return (
-            Gate::Done,
+            Gate::Answered,
             RequestEffect::Answer(refuse_plainly(env, Refusal::UpgradeNotPayable, "")),
         );
     }
@@ -114,7 +119,7 @@ fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, Requ
 }
 
 fn answered(answer: Answer) -> (Gate, RequestEffect) {
-    (Gate::Done, RequestEffect::Answer(answer))
+    (Gate::Answered, RequestEffect::Answer(answer))
 }
 
 /// No payment: a real key goes to a backend that checks keys itself, everybody else gets a challenge.
@@ -122,7 +127,7 @@ fn unpaid(request: &Request<'_>, route: usize, audience: Audience, env: &mut Env
     let takes_keys = env.config.access.api_keys_header.is_some();
     if takes_keys && keys::key(&env.config.access, request.headers) == Key::Real {
         env.notes.attribute("outcome", "api_key");
-        let edits = Edits::default().distrust(request.headers);
+        let edits = Edits::default().distrust(request.headers).keep_payment(request.headers);
         return (Gate::Keyed(Keyed::new(route, audience)), RequestEffect::Forward(edits));
     }
     answered(refuse(env, &audience, route, Refusal::PaymentRequired, None, ""))
@@ -144,27 +149,20 @@ fn paid(request: &Request<'_>, route: usize, audience: Audience, payment: Paymen
         Ok(approved) => approved,
         Err(refused) => return answered(refuse(env, &audience, route, refused.refusal, None, &refused.detail)),
     };
-    match env.claims.claim(env.store, &approved.claim, approved.expiry, env.now) {
-        Ok(change) => note_change(Ok(change), env),
-        Err(held) => {
-            let refusal = match held {
-                Held::InUse => Refusal::PaymentInUse,
-                Held::Pending => Refusal::SettlementPending,
-                Held::Spent => Refusal::NonceAlreadyUsed,
-                Held::Full | Held::Contended => Refusal::ClaimsUnavailable,
-            };
+    let hold = match Hold::take(approved.claim, approved.expiry, approved.claiming, env) {
+        Ok(hold) => hold,
+        Err(refusal) => {
             env.notes.attribute("payer", approved.payer);
             return answered(refuse(env, &audience, route, refusal, None, ""));
         }
-    }
+    };
     let sale = Sale {
         route,
         offer: approved.offer,
         ready: approved.ready,
         payment,
         payer: approved.payer,
-        claim: approved.claim,
-        expiry: approved.expiry,
+        hold,
         audience,
     };
     let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
@@ -172,7 +170,7 @@ fn paid(request: &Request<'_>, route: usize, audience: Audience, payment: Paymen
         .distrust(request.headers)
         .keep_payment(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
-    (Gate::Done, Dispatch::verify(sale, edits, env))
+    Dispatch::verify(sale, edits, env)
 }
 
 impl Env<'_> {

@@ -25,6 +25,11 @@ impl Response<'_> {
     fn is_paid_for(&self) -> bool {
         self.from_backend && (200..400).contains(&self.status)
     }
+
+    /// Errors pass on as they are, whoever made them.
+    fn is_failure(&self) -> bool {
+        self.status >= 400
+    }
 }
 
 /// A request whose API key the backend checks.
@@ -43,7 +48,7 @@ impl Keyed {
         if response.from_backend && response.status == 402 {
             return ResponseEffect::Answer(refuse(env, &self.audience, self.route, Refusal::PaymentRequired, None, ""));
         }
-        ResponseEffect::Pass
+        ResponseEffect::Edit(Edits::strip_answer(response.headers))
     }
 }
 
@@ -57,28 +62,28 @@ impl Forwarding {
         Self { sale }
     }
 
-    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         let edits = Edits::strip_answer(response.headers);
         if response.is_paid_for() {
             let edits = edits.private(response.headers, &self.sale);
             return Settlement::begin(self.sale, edits, env);
         }
         env.notes.event(Note::Released);
+        if !response.is_failure() {
+            // Another filter's answer, or a route's own: nobody may have it for nothing, and it is not ours to sell.
+            self.sale.hold.release(env);
+            let answer = refuse(env, &self.sale.audience, self.sale.route, Refusal::AnswerNotSold, None, "");
+            return (Gate::Answered, ResponseEffect::Answer(answer));
+        }
         env.notes.attribute("outcome", "not_charged");
-        self.sale.release(env);
-        ResponseEffect::Edit(edits)
+        self.sale.hold.release(env);
+        (Gate::Done, ResponseEffect::Edit(edits))
     }
 
     /// The stream ended before the backend's headers came: a reset, or the client left.
     pub(super) fn gone(self, env: &mut Env<'_>) {
         env.notes.event(Note::Released);
         env.notes.attribute("outcome", "gone_before_answer");
-        self.sale.release(env);
-    }
-}
-
-impl From<Keyed> for Gate {
-    fn from(keyed: Keyed) -> Self {
-        Self::Keyed(keyed)
+        self.sale.hold.release(env);
     }
 }

@@ -2,9 +2,9 @@
 
 use super::answer::Audience;
 use super::effects::{Call, Endpoint};
-use super::env::{Env, Note};
+use super::env::Env;
+use super::hold::Hold;
 use crate::pricing::{Offer, Route};
-use crate::replay::{ClaimKey, UnixSeconds};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
 use crate::x402::{Payable, Payment, Receipt};
@@ -21,10 +21,8 @@ pub(super) struct Sale {
     pub(super) payment: Payment,
     /// The account that pays; empty until the facilitator has named it.
     pub(super) payer: String,
-    /// The claim.
-    pub(super) claim: ClaimKey,
-    /// When the claim may be forgotten.
-    pub(super) expiry: UnixSeconds,
+    /// The claim on it.
+    pub(super) hold: Hold,
     /// What an answer to this client must look like.
     pub(super) audience: Audience,
 }
@@ -88,34 +86,5 @@ impl Sale {
             error,
         };
         Some(receipt.header(self.payment.dialect))
-    }
-
-    /// Gives the payment back: the client may send it again.
-    pub(super) fn release(&self, env: &mut Env<'_>) {
-        let change = env.claims.release(env.store, &self.claim, env.now);
-        note_change(change, env);
-    }
-
-    /// The settlement's outcome is not known: nobody may use the payment until it is.
-    pub(super) fn hold_pending(&self, env: &mut Env<'_>) {
-        let change = env.claims.mark_pending(env.store, &self.claim, self.expiry, env.now);
-        note_change(change, env);
-    }
-
-    /// The money has moved: the payment buys nothing any more.
-    pub(super) fn spend(&self, env: &mut Env<'_>) {
-        let change = env.claims.mark_spent(env.store, &self.claim, self.expiry, env.now);
-        note_change(change, env);
-    }
-}
-
-/// A change that the store would not take is worth a warning: the claim then ends by its expiry.
-pub(super) fn note_change(change: Result<crate::replay::Change, crate::replay::Contended>, env: &mut Env<'_>) {
-    match change {
-        Ok(change) => env.notes.event(Note::Claims(change.net())),
-        Err(_) => env
-            .notes
-            .warnings
-            .push("a claim could not be updated: it stays as it is until the payment expires".into()),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! It belongs to the root context, so that its outcome is known and its claim ended when the client has left.
 
+use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
 use super::effects::{Call, CalloutReply, Endpoint, ResponseEffect};
@@ -18,15 +19,27 @@ pub struct Settlement {
 }
 
 impl Settlement {
-    pub(super) fn begin(sale: Sale, edits: Edits, env: &mut Env<'_>) -> ResponseEffect {
+    pub(super) fn begin(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+        if sale.hold.has_lapsed(env) {
+            // The backend took so long that the payment has run out: it cannot be settled, and its claim may be gone.
+            env.notes.event(Note::Settled("refused"));
+            let answer = refuse(env, &sale.audience, sale.route, Refusal::ValidBefore, None, "");
+            return (Gate::Answered, ResponseEffect::Answer(answer));
+        }
         match sale.call(Endpoint::Settle, env) {
             Some(call) => {
                 // What the access log says if the client leaves before the outcome is known.
                 env.notes.attribute("outcome", "settling");
-                ResponseEffect::Settle(Box::new(Self { sale, edits, call }))
+                (Gate::Settling, ResponseEffect::Settle(Box::new(Self { sale, edits, call })))
             }
-            None => ResponseEffect::Answer(not_sent(&sale, env)),
+            None => (Gate::Answered, ResponseEffect::Answer(not_sent(&sale, env))),
         }
+    }
+
+    /// The client left before the call was sent: it is not charged for what it will not get.
+    pub fn abandon(self, env: &mut Env<'_>) {
+        env.notes.event(Note::Released);
+        self.sale.hold.release(env);
     }
 
     /// The call to be sent.
@@ -59,12 +72,12 @@ impl Settlement {
                 refusal,
                 transaction,
             } => {
-                self.sale.release(env);
+                self.sale.hold.release(env);
                 self.refused(refusal, &reason, transaction, env)
             }
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
-                self.sale.spend(env);
+                self.sale.hold.spend(env);
                 self.refused(Refusal::NonceAlreadyUsed, &reason, transaction, env)
             }
             Settle::Unknown { why, transaction } => self.unknown(&why, transaction, env),
@@ -73,7 +86,7 @@ impl Settlement {
 
     fn paid(self, settled: Settled, env: &mut Env<'_>) -> ResponseEffect {
         let Self { sale, mut edits, .. } = self;
-        sale.spend(env);
+        sale.hold.spend(env);
         env.notes.event(Note::Settled("settled"));
         env.notes.attribute("outcome", "paid");
         env.notes.attribute("transaction", &*settled.transaction);
@@ -99,7 +112,7 @@ impl Settlement {
 
     /// The money may have moved: no new challenge, or an honest client would pay twice.
     fn unknown(self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> ResponseEffect {
-        self.sale.hold_pending(env);
+        self.sale.hold.keep_pending(env);
         env.notes.event(Note::Settled("unknown"));
         env.notes.attribute("transaction", transaction.unwrap_or_default());
         env.notes.warnings.push(format!(
@@ -120,6 +133,6 @@ impl Settlement {
 /// The facilitator certainly did not get the request: nothing was settled, and the payment may be sent again.
 fn not_sent(sale: &Sale, env: &mut Env<'_>) -> crate::x402::Answer {
     env.notes.event(Note::Settled("unavailable"));
-    sale.release(env);
+    sale.hold.release(env);
     refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "")
 }

@@ -3,12 +3,13 @@
 use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
-use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect};
+use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect};
 use super::env::{Env, Note};
-use super::response::Forwarding;
+use super::redirect;
+use super::response::{Forwarding, Response};
 use super::sale::Sale;
+use crate::x402::Refusal;
 use crate::x402::facilitator::{Verify, parse_verify};
-use crate::x402::{Answer, Refusal};
 
 /// A call to /verify that has yet to be sent. Nothing is paused before it is.
 pub struct Dispatch {
@@ -23,24 +24,24 @@ pub struct Waiting {
 }
 
 impl Dispatch {
-    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> RequestEffect {
+    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         match sale.call(Endpoint::Verify, env) {
-            Some(call) => RequestEffect::Verify(Box::new(Self {
-                call,
-                waiting: Waiting { sale, edits },
-            })),
-            None => RequestEffect::Answer(unavailable(&sale, env)),
+            Some(call) => {
+                let waiting = Waiting { sale, edits };
+                (Gate::Done, RequestEffect::Verify(Box::new(Self { call, waiting })))
+            }
+            None => unavailable(&sale, env),
         }
     }
 
     /// The facilitator was of no use. Verifying moves no money, so that the next one may be asked at once.
-    fn verify_elsewhere(mut sale: Sale, edits: Edits, env: &mut Env<'_>) -> RequestEffect {
+    fn verify_elsewhere(mut sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         match sale.offer(env).and_then(|offer| env.supported.next(offer, &sale.ready)) {
             Some(ready) => {
                 sale.ready = ready;
                 Self::verify(sale, edits, env)
             }
-            None => RequestEffect::Answer(unavailable(&sale, env)),
+            None => unavailable(&sale, env),
         }
     }
 
@@ -61,7 +62,7 @@ impl Waiting {
     }
 
     /// The call could not be sent and no answer will come.
-    pub fn not_sent(self, env: &mut Env<'_>) -> RequestEffect {
+    pub fn not_sent(self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         Dispatch::verify_elsewhere(self.sale, self.edits, env)
     }
 }
@@ -93,9 +94,9 @@ impl Verifying {
             Verify::Refused { reason, refusal } => {
                 env.notes.event(Note::Verified("refused"));
                 env.notes.attribute("payer", &*self.sale.payer);
-                self.sale.release(env);
+                self.sale.hold.release(env);
                 (
-                    Gate::Done,
+                    Gate::Answered,
                     RequestEffect::Answer(refuse(env, &self.sale.audience, self.sale.route, refusal, Some(&reason), "")),
                 )
             }
@@ -103,7 +104,7 @@ impl Verifying {
                 env.notes
                     .warnings
                     .push(format!("facilitator {}: /verify: {why}", self.sale.facilitator(env)));
-                (Gate::Done, Dispatch::verify_elsewhere(self.sale, self.edits, env))
+                Dispatch::verify_elsewhere(self.sale, self.edits, env)
             }
         }
     }
@@ -111,15 +112,21 @@ impl Verifying {
     fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         let Self { mut sale, edits, .. } = self;
         env.notes.event(Note::Verified("valid"));
+        if let Err(refusal) = sale.hold.confirm(env) {
+            return (
+                Gate::Answered,
+                RequestEffect::Answer(refuse(env, &sale.audience, sale.route, refusal, None, "")),
+            );
+        }
         // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
         if sale.payer.is_empty() {
             sale.payer = payer.unwrap_or_default();
         }
         let Some(offer) = sale.offer(env) else {
-            return (Gate::Done, RequestEffect::Answer(unavailable(&sale, env)));
+            return unavailable(&sale, env);
         };
         let asset = &offer.asset;
-        let edits = edits.tell_backend(&sale.payer, &asset.network, &asset.address, offer.amount.0, offer.scheme.name());
+        let edits = edits.tell_backend(&sale.payer, offer, redirect::mark(env.secret));
         env.notes.attribute("payer", &*sale.payer);
         env.notes.attribute("network", asset.network.as_str());
         env.notes.attribute("asset", &*asset.symbol);
@@ -127,16 +134,30 @@ impl Verifying {
         (Gate::Forwarding(Box::new(Forwarding::new(sale))), RequestEffect::Forward(edits))
     }
 
+    /// An answer came before the verdict.
+    pub(super) fn overtaken(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+        if response.from_backend {
+            // The request was held back: only a plugin that is configured as the reader's lets this happen.
+            self.sale.hold.release(env);
+            let answer = refuse(env, &self.sale.audience, self.sale.route, Refusal::GateMisconfigured, None, "");
+            return ResponseEffect::Answer(answer);
+        }
+        // A local reply (a timeout, a full buffer): the payment was not used.
+        self.gone(env);
+        ResponseEffect::Pass
+    }
+
     pub(super) fn gone(self, env: &mut Env<'_>) {
         env.notes.event(Note::Released);
         env.notes.attribute("outcome", "gone_while_verifying");
-        self.sale.release(env);
+        self.sale.hold.release(env);
     }
 }
 
 /// No verdict: the payment is not at fault and may be sent again.
-fn unavailable(sale: &Sale, env: &mut Env<'_>) -> Answer {
+fn unavailable(sale: &Sale, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     env.notes.event(Note::Verified("unavailable"));
-    sale.release(env);
-    refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "")
+    sale.hold.release(env);
+    let answer = refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "");
+    (Gate::Answered, RequestEffect::Answer(answer))
 }

@@ -17,6 +17,7 @@ pub(super) struct Failed(pub(super) u32);
 #[derive(Clone, Copy)]
 pub(super) enum Map {
     Request = 0,
+    RequestTrailers = 1,
     Response = 2,
     CallResponse = 6,
 }

@@ -11,10 +11,11 @@ use crate::x402::facilitator::MAX_ANSWER;
 const FROM_UPSTREAM: &str = "x-envoy-upstream-service-time";
 
 /// Envoy's words, in the body of its own 503, for a connection that was never made: nothing can have been sent over it.
-const NEVER_CONNECTED: [&[u8]; 3] = [
+const NEVER_CONNECTED: [&[u8]; 4] = [
     b"delayed connect error",
     b"remote connection failure",
     b"reset reason: connection failure",
+    b"reset reason: connection timeout",
 ];
 
 /// Sends a call. `Err`: nothing was sent and nothing will arrive.
@@ -29,6 +30,9 @@ pub(super) fn send(config: &Config, call: &Call) -> Result<CalloutToken, Failed>
         (":authority", &facilitator.authority),
         (":path", &path),
         ("accept", "application/json"),
+        // From 1.37 on a retry policy of the cluster applies to callouts too. A settlement that Envoy repeats behind our back has an
+        // answer that means something else: "nonce used" by itself, "refused" after a first attempt that moved the money.
+        ("x-envoy-max-retries", "0"),
     ];
     let body = (!call.body.is_empty()).then_some(&*call.body);
     if body.is_some() {

@@ -65,6 +65,10 @@ impl GateRoot {
             self.act_as_root();
             // Not held across the call: nothing that it leads to may find the queue borrowed.
             let Some(job) = worker.jobs.borrow_mut().pop_front() else { return };
+            if !worker.waits(job.context) {
+                worker.with_env(|env| job.settlement.abandon(env));
+                continue;
+            }
             match callout::send(&worker.config, job.settlement.call()) {
                 Ok(token) => {
                     self.settling.insert(token, Settling { job, sent_at: abi::now() });
@@ -112,6 +116,12 @@ impl GateRoot {
         }
     }
 
+    fn leave_if_idle(&self) {
+        if self.leaving && self.is_idle() {
+            abi::done();
+        }
+    }
+
     fn is_idle(&self) -> bool {
         self.settling.is_empty() && self.worker.as_ref().is_none_or(|worker| worker.jobs.borrow().is_empty())
     }
@@ -137,7 +147,8 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
 
 /// Ends a settlement: the claim in any case, the answer if its client is still there.
 fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
-    let alive = abi::set_effective_context(job.context).is_ok();
+    // Asked in this order: see `Worker::waiting`.
+    let alive = worker.waits_no_more(job.context) && abi::set_effective_context(job.context).is_ok();
     let effect = worker.with_env(|env| job.settlement.settled(reply, env));
     if !alive {
         return;
@@ -177,9 +188,7 @@ impl Context for GateRoot {
             finish(&worker, job, &arrived.reply());
         }
         self.act_as_root();
-        if self.leaving && self.is_idle() {
-            abi::done();
-        }
+        self.leave_if_idle();
     }
 
     /// A configuration has replaced this one: stay until the last settlement is known.
@@ -204,6 +213,7 @@ impl RootContext for GateRoot {
     fn on_tick(&mut self) {
         let Some(worker) = self.worker.clone() else { return };
         self.settle(&worker);
+        self.leave_if_idle();
         let now = abi::now();
         if now >= self.chores_due {
             self.chores_due = now.saturating_add(u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX));

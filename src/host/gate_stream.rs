@@ -9,7 +9,9 @@ use super::abi::{self, Map, Stream};
 use super::callout::{self, Arrived};
 use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
-use crate::gate::{self, CalloutToken, Edits, Endpoint, Gate, Request, RequestEffect, Response, ResponseEffect, TRUSTED_HEADERS};
+use crate::gate::{
+    self, CalloutToken, Edits, Endpoint, FORWARDED_HEADER, Gate, Request, RequestEffect, Response, ResponseEffect, TRUSTED_HEADERS,
+};
 use crate::pricing::Located;
 use crate::reader;
 
@@ -55,11 +57,21 @@ impl GateStream {
                             self.gate = waiting.sent(token);
                             return Action::Pause;
                         }
-                        Err(_) => self.worker.with_env(|env| waiting.not_sent(env)),
+                        Err(_) => {
+                            let (gate, effect) = self.worker.with_env(|env| waiting.not_sent(env));
+                            self.gate = gate;
+                            effect
+                        }
                     }
                 }
             }
         }
+    }
+}
+
+impl Drop for GateStream {
+    fn drop(&mut self) {
+        self.worker.waits_no_more(self.context);
     }
 }
 
@@ -84,7 +96,8 @@ impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
         let head = Head::read(&self.worker.config);
         let place = head.place();
-        if matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight) {
+        let unpriced = matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight);
+        if unpriced && abi::header(Map::Request, FORWARDED_HEADER).is_none() {
             strip_trusted();
             let request = Request {
                 place,
@@ -92,7 +105,8 @@ impl HttpContext for GateStream {
                 headers: &[],
                 body: None,
             };
-            let (_, effect) = self.worker.with_env(|env| gate::open(&request, env));
+            let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
+            self.gate = gate;
             return self.carry_out(effect);
         }
         let headers = abi::headers(Map::Request);
@@ -111,7 +125,7 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
-        if matches!(self.gate, Gate::Done) {
+        if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Settling) {
             return Action::Continue;
         }
         let headers = abi::headers(Map::Response);
@@ -144,7 +158,36 @@ impl HttpContext for GateStream {
         }
     }
 
+    fn on_http_request_body(&mut self, _body_size: usize, _end_of_stream: bool) -> Action {
+        if self.gate.lets_request_on() {
+            Action::Continue
+        } else {
+            Action::Pause
+        }
+    }
+
+    fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
+        let trailers = abi::headers(Map::RequestTrailers);
+        let trailers: Vec<(&[u8], &[u8])> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        worker::apply(Map::RequestTrailers, &Edits::default().distrust(&trailers));
+        self.on_http_request_body(0, true)
+    }
+
+    // Not called while the headers are held, unless the plugin is configured as only the reader's may be.
+    fn on_http_response_body(&mut self, _body_size: usize, _end_of_stream: bool) -> Action {
+        if self.worker.waits(self.context) {
+            Action::Pause
+        } else {
+            Action::Continue
+        }
+    }
+
+    fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.on_http_response_body(0, true)
+    }
+
     fn on_log(&mut self) {
+        self.worker.waits_no_more(self.context);
         let gate = &mut self.gate;
         if !matches!(gate, Gate::Done) {
             self.worker.with_env(|env| gate.on_end(env));

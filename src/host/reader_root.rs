@@ -96,7 +96,8 @@ impl HttpContext for ReaderStream {
         if !config.routes.needs_body(&head.place(), &headers) {
             return Action::Continue;
         }
-        if end_of_stream {
+        // An upgraded request has no end: the gate refuses it, without its body.
+        if end_of_stream || headers.iter().any(|(name, _)| *name == b"upgrade" || *name == b":protocol") {
             hand_on(&BodyFacts::None);
             return Action::Continue;
         }

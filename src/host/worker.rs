@@ -1,7 +1,7 @@
 //! What the streams of one worker share with its root context.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -17,6 +17,17 @@ use crate::x402::Answer;
 /// How soon the root context is to look at the queue of settlements.
 const SOON: Duration = Duration::from_millis(1);
 
+/// How many warnings about requests a worker writes in a minute.
+const WARNINGS_PER_MINUTE: u32 = 60;
+
+/// Warnings of the current minute.
+#[derive(Clone, Copy, Default)]
+struct Warnings {
+    minute: u64,
+    written: u32,
+    dropped: u32,
+}
+
 /// A settlement that waits for the root context to send it.
 pub(super) struct Job {
     /// The stream that is paused for it.
@@ -30,6 +41,10 @@ pub(super) struct Worker {
     pub(super) metrics: RefCell<Metrics>,
     table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
+    /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
+    waiting: RefCell<HashSet<u32>>,
+    warnings: Cell<Warnings>,
     pub(super) claims: Claims,
     needs_facts: bool,
     secret: [u8; 16],
@@ -48,6 +63,8 @@ impl Worker {
             metrics: RefCell::new(metrics),
             table: RefCell::default(),
             jobs: RefCell::default(),
+            waiting: RefCell::default(),
+            warnings: Cell::default(),
             claims,
             needs_facts,
             secret,
@@ -91,8 +108,19 @@ impl Worker {
 
     /// Hands a settlement to the root context, which outlives the stream.
     pub(super) fn enqueue(&self, job: Job) {
+        self.waiting.borrow_mut().insert(job.context);
         self.jobs.borrow_mut().push_back(job);
         abi::set_tick(SOON);
+    }
+
+    /// Whether a stream still waits for its settlement.
+    pub(super) fn waits(&self, context: u32) -> bool {
+        self.waiting.borrow().contains(&context)
+    }
+
+    /// A stream waits no more: its settlement is known, or it has ended. Whether it did until now.
+    pub(super) fn waits_no_more(&self, context: u32) -> bool {
+        self.waiting.borrow_mut().remove(&context)
     }
 
     fn publish(&self, notes: &Notes) {
@@ -105,8 +133,30 @@ impl Worker {
             let _ = abi::set_property(&format!("x402_{name}"), value.as_bytes());
         }
         for warning in &notes.warnings {
-            abi::log(Level::Warn, warning);
+            self.warn(warning);
         }
+    }
+
+    /// Clients can cause some of these lines at will, so that there is a bound on them.
+    fn warn(&self, line: &str) {
+        let mut warnings = self.warnings.get();
+        let minute = now().0 / 60;
+        if warnings.minute != minute {
+            if warnings.dropped > 0 {
+                abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
+            }
+            warnings = Warnings {
+                minute,
+                ..Warnings::default()
+            };
+        }
+        if warnings.written < WARNINGS_PER_MINUTE {
+            warnings.written = warnings.written.saturating_add(1);
+            abi::log(Level::Warn, line);
+        } else {
+            warnings.dropped = warnings.dropped.saturating_add(1);
+        }
+        self.warnings.set(warnings);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The signed terms of EVM payments, and their signatures.
 
-use super::{Approved, Refused, Terms, window};
+use super::{Approved, Claiming, Refused, Terms, window};
 use crate::config::SmartWalletPolicy;
 use crate::evm::eip2612::Permit;
 use crate::evm::eip3009::TransferWithAuthorization;
@@ -16,6 +16,7 @@ pub(super) struct Passed {
     payer: Address,
     claim: ClaimKey,
     expiry: UnixSeconds,
+    claiming: Claiming,
 }
 
 impl Passed {
@@ -26,6 +27,7 @@ impl Passed {
             payer: self.payer.to_string(),
             claim: self.claim,
             expiry: self.expiry,
+            claiming: self.claiming,
         }
     }
 }
@@ -40,7 +42,7 @@ pub(super) fn eip3009(
     check_amount(&signed.value, offer)?;
     check_recipient(signed.to, offer)?;
     let expiry = window::check(&signed.valid_after, &signed.valid_before, terms)?;
-    check_signature(signature, signed.from, terms, || signed.digest(&offer.domain_separator))?;
+    let claiming = check_signature(signature, signed.from, terms, || signed.digest(&offer.domain_separator))?;
     let claim = ClaimKey::eip3009(
         terms.secret,
         offer.asset.network.as_str(),
@@ -52,6 +54,7 @@ pub(super) fn eip3009(
         payer: signed.from,
         claim,
         expiry,
+        claiming,
     })
 }
 
@@ -78,7 +81,7 @@ pub(super) fn permit(
         nonce: signed.nonce,
         deadline: signed.valid_before,
     };
-    check_signature(signature, signed.from, terms, || message.digest(&offer.domain_separator))?;
+    let claiming = check_signature(signature, signed.from, terms, || message.digest(&offer.domain_separator))?;
     let claim = ClaimKey::eip2612(
         terms.secret,
         offer.asset.network.as_str(),
@@ -90,6 +93,7 @@ pub(super) fn permit(
         payer: signed.from,
         claim,
         expiry,
+        claiming,
     })
 }
 
@@ -126,9 +130,14 @@ pub(super) fn permit2(
         _ => return Err(Refusal::FacilitatorMismatch.into()),
     }
     let expiry = window::check(&signed.witness.valid_after(), &signed.deadline, terms)?;
-    check_signature(signature, payer, terms, || signed.digest(&offer.domain_separator))?;
+    let claiming = check_signature(signature, payer, terms, || signed.digest(&offer.domain_separator))?;
     let claim = ClaimKey::permit2(terms.secret, offer.asset.network.as_str(), &payer, &signed.nonce);
-    Ok(Passed { payer, claim, expiry })
+    Ok(Passed {
+        payer,
+        claim,
+        expiry,
+        claiming,
+    })
 }
 
 fn token(offer: &Offer) -> Result<Address, Refused> {
@@ -156,18 +165,23 @@ fn check_recipient(signed: Address, offer: &Offer) -> Result<(), Refused> {
 }
 
 /// A signature that is not plainly the payer's may still be a smart wallet's: the configuration says who decides.
-fn check_signature(signature: &SignatureForm, payer: Address, terms: &Terms<'_>, digest: impl FnOnce() -> [u8; 32]) -> Result<(), Refused> {
+fn check_signature(
+    signature: &SignatureForm,
+    payer: Address,
+    terms: &Terms<'_>,
+    digest: impl FnOnce() -> [u8; 32],
+) -> Result<Claiming, Refused> {
     let (policy, refusal) = match signature {
         SignatureForm::Eoa(signature) => {
             if recover(&digest(), signature) == Some(payer) {
-                return Ok(());
+                return Ok(Claiming::AtOnce);
             }
             (terms.bounds.eoa_sized, Refusal::InvalidSignature)
         }
         SignatureForm::Other => (terms.bounds.other, Refusal::SmartWalletRefused),
     };
     match policy {
-        SmartWalletPolicy::Facilitator => Ok(()),
+        SmartWalletPolicy::Facilitator => Ok(Claiming::OnceVerified),
         SmartWalletPolicy::Refuse => Err(refusal.into()),
     }
 }

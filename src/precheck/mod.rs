@@ -48,6 +48,17 @@ pub struct Approved {
     pub claim: ClaimKey,
     /// When the payment can no longer be settled, so that the claim may be forgotten.
     pub expiry: UnixSeconds,
+    /// When the claim is to be taken.
+    pub claiming: Claiming,
+}
+
+/// When a claim is taken: nobody must be able to lock a payer out by naming that payer's address and nonce.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claiming {
+    /// Before anybody is asked: the payer's signature was recovered, or (Solana) nobody else can know what is claimed.
+    AtOnce,
+    /// When the facilitator has vouched for it: a smart wallet's signature, which proves nothing here.
+    OnceVerified,
 }
 
 /// A payment that did not.
@@ -125,5 +136,6 @@ fn check_solana(transaction: &[u8], index: usize, offer: &Offer, ready: Ready, t
         expiry: UnixSeconds(terms.now.0.saturating_add(SOLANA_HOLD.max(offer.max_timeout_seconds))),
         payer: facts.payer.unwrap_or_default().into(),
         ready,
+        claiming: Claiming::AtOnce,
     })
 }

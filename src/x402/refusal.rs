@@ -76,6 +76,12 @@ pub enum Refusal {
     NoRoute,
     /// Upgrade or CONNECT on a priced route.
     UpgradeNotPayable,
+    /// An internal redirect of a request that was let through for money.
+    InternalRedirect,
+    /// An answer below 400 on a priced route that the backend did not give, or that is none (1xx).
+    AnswerNotSold,
+    /// The backend answered before the verdict: the plugin is configured as only the reader's may be.
+    GateMisconfigured,
 }
 
 /// What a refusal looks like from outside.
@@ -129,6 +135,9 @@ impl Refusal {
         Self::ReaderMissing,
         Self::NoRoute,
         Self::UpgradeNotPayable,
+        Self::InternalRedirect,
+        Self::AnswerNotSold,
+        Self::GateMisconfigured,
     ];
 
     /// Status, reason, code and message. The reason is also the metric's label.
@@ -272,6 +281,24 @@ impl Refusal {
             ),
             Self::NoRoute => row(403, "no_route", "403", "no route of the payment filter matches"),
             Self::UpgradeNotPayable => row(400, "upgrade_not_payable", "400", "Upgrade and CONNECT cannot be paid for"),
+            Self::InternalRedirect => row(
+                500,
+                "internal_redirect_not_payable",
+                "500",
+                "internal redirects of paid requests are not supported",
+            ),
+            Self::AnswerNotSold => row(
+                502,
+                "answer_not_sold",
+                "502",
+                "the answer is not the backend's: nothing was charged for it",
+            ),
+            Self::GateMisconfigured => row(
+                500,
+                "gate_misconfigured",
+                "500",
+                "allow_on_headers_stop_iteration must not be set for the x402 filter, only for x402-reader",
+            ),
         }
     }
 }

@@ -23,6 +23,9 @@ const BYSTANDERS: [&str; 4] = [
     "L2TExMFKdjpN9kozasaurPirfHy9P8sbXoAN1qA3S95",
     "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL",
 ];
+/// The system program, whose `AdvanceNonceAccount` makes a transaction that never runs out: no claim could be held for as long.
+const SYSTEM: &str = "11111111111111111111111111111111";
+const ADVANCE_NONCE_ACCOUNT: [u8; 4] = [4, 0, 0, 0];
 /// The instruction of both token programs that x402 uses.
 const TRANSFER_CHECKED: u8 = 12;
 
@@ -47,6 +50,13 @@ pub fn check(transaction: &[u8], offer: &Offer, fee_payer: &str) -> Result<Solan
     const INVALID: Refusal = Refusal::InvalidSolanaTransaction;
     let transaction = Transaction::read(transaction).ok_or(INVALID)?;
     if transaction.key(0).as_deref() != Some(fee_payer) {
+        return Err(INVALID);
+    }
+    let is_durable = |instruction: &Instruction<'_>| {
+        let program = transaction.key(instruction.program);
+        program.is_some_and(|program| *program == *SYSTEM) && instruction.data.starts_with(&ADVANCE_NONCE_ACCOUNT)
+    };
+    if transaction.instructions.iter().any(is_durable) {
         return Err(INVALID);
     }
     let message_hash = keccak256(transaction.message);
