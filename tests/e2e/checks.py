@@ -7,6 +7,14 @@ from .payments import Payment
 from .world import World
 
 
+def alive(world: World) -> None:
+    """Envoy runs, and no VM failed."""
+    assert world.envoy.process.running(), world.envoy.process.tail()
+    log = world.envoy.log()
+    for sign in ("panicked", "Function: proxy_", "in-VM failure", "unreachable", "Wasm VM failed", "Caught "):
+        assert sign not in log, log[-4000:]
+
+
 def refused(answer: Response, status: int, reason: str | None = None, code: str | None = None) -> Response:
     """A refusal by the filter: JSON with error, code and message; a challenge on a 402 and only there."""
     assert answer.status == status, answer

@@ -123,8 +123,11 @@ class Exchange:
         raise NotImplementedError
 
     def quiet(self) -> bool:
-        """Whether nothing has come so far (no waiting)."""
-        return not select.select([self._socket], [], [], 0)[0]
+        """Whether nothing of an answer has come so far (no waiting)."""
+        return not self._readable()
+
+    def _readable(self) -> bool:
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def leave(self) -> None:
         """Go away at once, without waiting for anything: RST, or RST_STREAM and then the connection."""
@@ -368,6 +371,11 @@ class Http2(Exchange):
                     if not self._over:
                         self._reset = f"GOAWAY {event.error_code}"
         self._flush()
+
+    def quiet(self):
+        while self._readable() and self._head is None and self._reset is None:
+            self._events()
+        return self._head is None and self._reset is None
 
     def head(self):
         while self._head is None:

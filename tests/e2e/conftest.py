@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from .world import MAIN, World, Worlds  # noqa: E402
+from .world import MAIN, World, Worlds, changed  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,13 @@ def worlds():
 def main(worlds: Worlds) -> World:
     """The standard gateway with the standard configuration."""
     return worlds.world("main", MAIN)
+
+
+@pytest.fixture(scope="session")
+def keys(worlds: Worlds) -> World:
+    """The backend checks API keys itself."""
+    access = {**MAIN["access"], "api_keys": {"header": "authorization", "then": "backend"}}
+    return worlds.world("keys", changed(access=access))
 
 
 @pytest.fixture(params=["h1", "h2"])

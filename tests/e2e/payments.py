@@ -261,6 +261,8 @@ ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 TOKEN_PROGRAM = "TokenkegQfeZyiNwAJbNbGKPFXCWuBvf9Ss623VQ5DA"
 ATA_PROGRAM = "ATokenGPvbdGVxr1b2hvZbsiqW5xWH25efTNsLJA8knL"
 COMPUTE_BUDGET = "ComputeBudget111111111111111111111111111111"
+SYSTEM_PROGRAM = "11111111111111111111111111111111"
+RECENT_BLOCKHASHES = "SysvarRecentB1ockHashes11111111111111111111"
 MEMO_PROGRAM = "MemoSq4gqABAXKb96qnH8TysNcWxMyWCqXgDLGmfcHr"
 SOLANA_USDC = "EPjFWdd5AufqSSqeM2qN1xzybapC8G4wEGGkZwyTDt1v"
 
@@ -313,24 +315,38 @@ def _short(length: int) -> bytes:
 def solana_transaction(offer: Json, amount: int | None = None, fee_payer: str | None = None, mint: str | None = None,
                        pay_to: str | None = None, owner: bytes | None = None, instructions: list[str] | None = None,
                        memo: bytes | None = None) -> str:
-    """A version 0 transaction, signed by the owner only in shape: limits, price, TransferChecked, memo."""
-    owner = owner or secrets.token_bytes(32)
+    """A version 0 transaction, signed by the owner only in shape: limits, price, TransferChecked, memo.
+
+    "nonce" among the `instructions` advances a durable nonce: as the first one it keeps the transaction good for ever.
+    """
+    instructions = instructions or ["limit", "price", "transfer", "memo"]
     mint = mint or offer["asset"]
-    source = secrets.token_bytes(32)
-    target = associated_account(pay_to or offer["payTo"], mint)
-    keys = [unbase58(fee_payer or offer["extra"]["feePayer"]), owner, source, target,
-            unbase58(COMPUTE_BUDGET), unbase58(TOKEN_PROGRAM), unbase58(mint), unbase58(MEMO_PROGRAM)]
-    data = {
-        "limit": (4, [], b"\x02" + (20_000).to_bytes(4, "little")),
-        "price": (4, [], b"\x03" + (1).to_bytes(8, "little")),
-        "transfer": (5, [2, 6, 3, 1], b"\x0c" + int(amount or offer["amount"]).to_bytes(8, "little") + b"\x06"),
-        "memo": (7, [], memo or secrets.token_hex(16).encode()),
+    durable = "nonce" in instructions
+    writable = {
+        "fee payer": unbase58(fee_payer or offer["extra"]["feePayer"]), "owner": owner or secrets.token_bytes(32),
+        "source": secrets.token_bytes(32), "target": associated_account(pay_to or offer["payTo"], mint),
+        **({"nonce": secrets.token_bytes(32)} if durable else {}),
     }
-    chosen = [data[name] for name in instructions or ["limit", "price", "transfer", "memo"]]
-    message = bytes([0x80, 2, 1, 4]) + _short(len(keys)) + b"".join(keys) + secrets.token_bytes(32)
-    message += _short(len(chosen))
-    for program, accounts, payload in chosen:
-        message += bytes([program]) + _short(len(accounts)) + bytes(accounts) + _short(len(payload)) + payload
+    readonly = {
+        "budget": unbase58(COMPUTE_BUDGET), "token": unbase58(TOKEN_PROGRAM), "mint": unbase58(mint),
+        "memo": unbase58(MEMO_PROGRAM),
+        **({"system": unbase58(SYSTEM_PROGRAM), "blockhashes": unbase58(RECENT_BLOCKHASHES)} if durable else {}),
+    }
+    keys = {**writable, **readonly}
+    places = list(keys)
+    data = {
+        "limit": ("budget", [], b"\x02" + (20_000).to_bytes(4, "little")),
+        "price": ("budget", [], b"\x03" + (1).to_bytes(8, "little")),
+        "transfer": ("token", ["source", "mint", "target", "owner"],
+                     b"\x0c" + int(amount or offer["amount"]).to_bytes(8, "little") + b"\x06"),
+        "memo": ("memo", [], memo or secrets.token_hex(16).encode()),
+        "nonce": ("system", ["nonce", "blockhashes", "owner"], (4).to_bytes(4, "little")),
+    }
+    message = bytes([0x80, 2, 1, len(readonly)]) + _short(len(keys)) + b"".join(keys.values()) + secrets.token_bytes(32)
+    message += _short(len(instructions))
+    for program, accounts, payload in (data[name] for name in instructions):
+        message += bytes([places.index(program)]) + _short(len(accounts))
+        message += bytes(places.index(account) for account in accounts) + _short(len(payload)) + payload
     message += b"\0"
     signatures = _short(2) + bytes(64) + secrets.token_bytes(64)
     return base64.b64encode(signatures + message).decode()

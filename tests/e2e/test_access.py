@@ -3,15 +3,7 @@
 import pytest
 
 from .checks import paid, unpaid
-from .world import MAIN, World, changed
-
-ACCESS = {**MAIN["access"], "api_keys": {"header": "authorization", "then": "backend"}}
-
-
-@pytest.fixture(scope="session")
-def keys(worlds) -> World:
-    """The backend checks API keys itself."""
-    return worlds.world("keys", changed(access=ACCESS))
+from .world import World, changed
 
 
 @pytest.fixture(scope="session")

@@ -112,6 +112,21 @@ class Gate:
         for _ in range(times):
             self._loop.loop.call_soon_threadsafe(self._permits.release)
 
+    def race(self, act: Callable[[], None], first: bool) -> None:
+        """Let one answer on, and do something right before it (`first`) or right behind it: as close as two events get.
+
+        Both happen on the servers' thread, so the machine's speed does not come between them; `act` must not block.
+        """
+        def both() -> None:
+            if first:
+                act()
+            self._permits.release()
+            if not first:
+                # What the permit has woken runs before this.
+                self._loop.loop.call_soon(act)
+
+        self._loop.loop.call_soon_threadsafe(both)
+
 
 class Answer:
     """How a request is answered; one class per protocol."""

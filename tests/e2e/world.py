@@ -207,14 +207,17 @@ class Worlds:
 
     def world(self, name: str, filter_config: Json | None = None, *, facilitator: Facilitator | None = None,
               facilitator_port: int | list[int] | None = None, version: str = tools.ENVOY_VERSION,
-              ready: Callable[[World], bool] | None = None, workers: int = 2, **options: Any) -> World:
-        """The world of this name, started the first time. `options` go to `gateway`."""
+              ready: Callable[[World], bool] | None = None, workers: int = 2,
+              edit: Callable[[Json], None] | None = None, **options: Any) -> World:
+        """The world of this name, started the first time. `options` go to `gateway`; `edit` changes what it made."""
         if name not in self._open:
             facilitator = facilitator or self.facilitator
             ports = facilitator.port if facilitator_port is None else facilitator_port
             options = {"routes": ROUTES, "buffer_limit": BUFFER, "upgrades": ["websocket", "CONNECT"],
                        "wasm": wasm(), "clusters": [_nowhere()], **options}
             config = gateway(self.backend.port, {"facilitator": ports}, **options)
+            if edit is not None:
+                edit(config)
             envoy = Envoy(config, filter_config, workers=workers, version=version, name=name)
             self._envoys.append(envoy)
             world = World(envoy, self.backend, facilitator, self.journal)
