@@ -209,6 +209,9 @@ SOLANA_CHANGES = {
     "fee payer": {"fee_payer": "2wKupLR9q6wXYppw8Gr2NvWxKBUqm4PPJKkQfoxHDBg4"},
     "no transfer": {"instructions": ["limit", "price", "memo"]},
     "two transfers": {"instructions": ["limit", "price", "transfer", "transfer"]},
+    # Neither expires with a blockhash: the payer could settle or void it whenever it suits.
+    "durable nonce": {"instructions": ["nonce", "limit", "price", "transfer", "memo"]},
+    "durable nonce, and nothing more than needed": {"instructions": ["nonce", "limit", "price", "transfer"]},
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 from stack.process import DEADLINE
 
 from .backend import sse_event
-from .checks import paid, unpaid
+from .checks import paid, refused, unpaid
 from .client import Http1, Http2, raw
 from .facilitator import hang
 from .wire import eventually, fresh_id
@@ -138,6 +138,30 @@ def test_upgrade_is_refused(main, kind):
         assert main.backend.requests(test_id) == []
         exchange.close()
     main.no_calls(payment)
+
+
+def upgrade_of_a_chat(main, kind, *headers):
+    """The answer to an upgrade on the route whose price the body says; its request never ends."""
+    exchange = Http1(main.port)
+    test_id = fresh_id()
+    exchange.start("POST", "/v1/chat/completions", [("connection", "upgrade"), ("upgrade", kind), ("x-test-id", test_id),
+                                                    *headers])
+    answer = exchange.response()
+    exchange.close()
+    assert main.backend.requests(test_id) == []
+    return answer
+
+
+@pytest.mark.parametrize("headers", [[], [("content-type", "application/json")]], ids=["bare", "JSON"])
+@pytest.mark.parametrize("kind", ["websocket", "CONNECT"])
+def test_upgrade_is_refused_where_the_body_says_the_price(main, kind, headers):
+    """At once: an upgrade has no body that could be waited for."""
+    refused(upgrade_of_a_chat(main, kind, *headers), 400)
+
+
+@pytest.mark.xfail(strict=True, reason="refused as a request without a model before it is looked at as an upgrade")
+def test_upgrade_is_refused_by_its_name_where_the_body_says_the_price(main):
+    refused(upgrade_of_a_chat(main, "websocket", ("content-type", "application/json")), 400, "upgrade_not_payable")
 
 
 def test_extended_connect_is_refused(main):
