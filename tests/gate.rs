@@ -794,6 +794,35 @@ fn a_client_that_left_before_the_settlement_is_not_charged() {
 }
 
 #[test]
+fn a_settlement_whose_vm_may_end_is_left_pending_and_still_counts_when_it_is_known() {
+    let refused = br#"{"success":false,"errorReason":"insufficient_funds","transaction":""}"#;
+    for (reply, again) in [
+        (SETTLED, "nonce_already_used"),
+        (CalloutReply::Lost, "settlement_pending"),
+        (
+            CalloutReply::Answered {
+                status: 200,
+                body: refused,
+            },
+            "verifying",
+        ),
+    ] {
+        let mut world = World::new();
+        let payment = world.payment(1);
+        let mut settlement = world.settling(&[("payment-signature", &payment)]);
+        world.env(|env| settlement.leave_pending(env));
+        let meanwhile = world.refused(&[("payment-signature", &payment)]);
+        assert_eq!(body(&meanwhile)["error"], "settlement_pending");
+        let _ = world.settled(settlement, &reply);
+        match world.request("/paid", &[("payment-signature", &payment)], None).1 {
+            RequestEffect::Answer(answer) => assert_eq!(body(&answer)["error"], again),
+            RequestEffect::Verify(_) => assert_eq!(again, "verifying"),
+            RequestEffect::Forward(_) => panic!("let through"),
+        }
+    }
+}
+
+#[test]
 fn an_answer_before_the_verdict_is_not_let_out() {
     let mut world = World::new();
     let payment = world.payment(1);

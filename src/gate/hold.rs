@@ -18,6 +18,8 @@ enum State {
     Wanted,
     /// This request has the claim.
     Held,
+    /// It was left pending, because nobody may be there to end it.
+    LeftPending,
 }
 
 impl Hold {
@@ -44,7 +46,7 @@ impl Hold {
     ///
     /// Why the payment cannot be used now.
     pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
-        if self.state == State::Held {
+        if self.state != State::Wanted {
             return Ok(());
         }
         let change = env
@@ -68,8 +70,18 @@ impl Hold {
 
     /// Gives the payment back: the client may send it again.
     pub(super) fn release(&self, env: &mut Env<'_>) {
+        match self.state {
+            State::Wanted => {}
+            State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
+            State::LeftPending => note(env.claims.forgive(env.store, &self.key, env.now), env),
+        }
+    }
+
+    /// Leaves the claim as pending for the case that this request cannot end it: the VM may be gone before it can.
+    pub(super) fn leave_pending(&mut self, env: &mut Env<'_>) {
         if self.state == State::Held {
-            note(env.claims.release(env.store, &self.key, env.now), env);
+            self.keep_pending(env);
+            self.state = State::LeftPending;
         }
     }
 

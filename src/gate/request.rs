@@ -50,7 +50,13 @@ pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         let answer = refuse_plainly(env, Refusal::InternalRedirect, "");
         return (Gate::Answered, RequestEffect::Answer(answer));
     }
-    let refused = match env.config.routes.select(&facts) {
+    let selection = env.config.routes.select(&facts);
+    if request.upgrades() && !matches!(selection, Selection::Free(_) | Selection::Unmatched | Selection::Preflight) {
+        // An upgraded request has no end, so that conditions over its body say nothing.
+        let answer = refuse_plainly(env, Refusal::UpgradeNotPayable, "");
+        return (Gate::Answered, RequestEffect::Answer(answer));
+    }
+    let refused = match selection {
         Selection::Priced(route) => return priced(request, route, env),
         Selection::Free(_) => return (Gate::Done, RequestEffect::Forward(free(request, env))),
         Selection::Unmatched | Selection::Preflight => {
@@ -98,12 +104,6 @@ fn free(request: &Request<'_>, env: &Env<'_>) -> Edits {
 fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     if let Some(route) = env.config.routes.by_index(route) {
         env.notes.attribute("route", &*route.name);
-    }
-    if request.upgrades() {
-        return (
-            Gate::Answered,
-            RequestEffect::Answer(refuse_plainly(env, Refusal::UpgradeNotPayable, "")),
-        );
     }
     if keys::bypassed(&env.config.access, request.headers) {
         env.notes.attribute("outcome", "bypassed");

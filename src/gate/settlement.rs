@@ -42,6 +42,12 @@ impl Settlement {
         self.sale.hold.release(env);
     }
 
+    /// The VM may end before the answer comes (Envoy does not wait for it when the module itself is replaced): then nobody knows whether
+    /// the money has moved, and the claim has to say so. What is known later still counts.
+    pub fn leave_pending(&mut self, env: &mut Env<'_>) {
+        self.sale.hold.leave_pending(env);
+    }
+
     /// The call to be sent.
     pub fn call(&self) -> &Call {
         &self.call

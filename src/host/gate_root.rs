@@ -194,6 +194,13 @@ impl Context for GateRoot {
     /// A configuration has replaced this one: stay until the last settlement is known.
     fn on_done(&mut self) -> bool {
         self.leaving = true;
+        if let Some(worker) = &self.worker {
+            let mut queued = worker.jobs.borrow_mut();
+            let sent = self.settling.values_mut().map(|settling| &mut settling.job);
+            for job in sent.chain(queued.iter_mut()) {
+                worker.with_env(|env| job.settlement.leave_pending(env));
+            }
+        }
         self.is_idle()
     }
 }

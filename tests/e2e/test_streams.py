@@ -159,7 +159,6 @@ def test_upgrade_is_refused_where_the_body_says_the_price(main, kind, headers):
     refused(upgrade_of_a_chat(main, kind, *headers), 400)
 
 
-@pytest.mark.xfail(strict=True, reason="refused as a request without a model before it is looked at as an upgrade")
 def test_upgrade_is_refused_by_its_name_where_the_body_says_the_price(main):
     refused(upgrade_of_a_chat(main, "websocket", ("content-type", "application/json")), 400, "upgrade_not_payable")
 

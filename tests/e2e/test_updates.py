@@ -104,8 +104,6 @@ def test_update_while_two_settlements_are_in_flight(reloading, what, drained, na
     alive(reloading)
 
 
-@pytest.mark.xfail(strict=True, reason="Envoy ends an old VM with its listener, whatever on_done says: its callouts are "
-                                       "aborted, and the claim stays in use until the payment expires")
 def test_new_vm_while_a_settlement_outlives_the_listener(reloading):
     """As when the module itself is replaced: the settlement is known, or is said to be unknown."""
     machines = total(reloading, VMS)
