@@ -84,7 +84,7 @@ fn read_one<'v>(
                 errors.add(&format!("{}.accept", node.path), "nothing", "offers, here or in accept");
                 return None;
             };
-            (Price::Charged, templates.clone()?)
+            (Price::PerRequest, templates.clone()?)
         }
     };
     let defaults = templates.iter().map(|template| template.default_of_clients).collect();

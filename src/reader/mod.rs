@@ -2,11 +2,13 @@
 //!
 //! Knows JSON and nothing of routes, prices or payments.
 
+mod document;
 mod facts;
 mod handover;
 mod read;
 mod top_level;
 
-pub use facts::{BodyFacts, Facts, MAX_MODEL_BYTES, Why};
+pub use document::Json;
+pub use facts::{Api, BodyFacts, Facts, MAX_MODEL_BYTES, MAX_OUTCOMES, Outcome, Rewrite, TokenFacts, Why};
 pub use handover::{decode, encode};
 pub use read::read_body;

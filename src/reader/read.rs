@@ -31,6 +31,8 @@ pub fn read_body(body: &[u8], content_type: Option<&[u8]>, content_encoding: Opt
             model,
             size: body.len(),
             digest: keccak256(body),
+            tokens: None,
+            outcomes: Vec::new(),
         }),
         Err(why) => BodyFacts::Unreadable(why),
     }
