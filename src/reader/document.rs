@@ -44,6 +44,11 @@ impl<'b> Json<'b> {
         value.map_err(|_| duplicate)
     }
 
+    #[cfg(test)]
+    pub(crate) fn for_tests(text: &'b str) -> Self {
+        Self::parse(text).unwrap()
+    }
+
     /// A field of an object.
     pub fn get(&self, name: &str) -> Option<&Self> {
         self.fields().iter().find(|(key, _)| key == name).map(|(_, value)| value)

@@ -4,39 +4,75 @@
 //! panics, and what cannot be computed (a field that is missing or of another type, an overflow) is [`Outcome::Undecided`].
 //! Source: CEL language definition (`google/cel-spec`, `doc/langdef.md`); what is left out is in docs/PRICING.md.
 
+mod checker;
+mod evaluator;
+mod lexer;
+mod number;
+mod parser;
 mod scope;
+mod syntax;
+#[cfg(test)]
+mod tests;
 
 pub use scope::Scope;
+pub use syntax::ExpressionError;
 
 use crate::evm::keccak256;
 use crate::reader::Outcome;
+use syntax::{Kind, Node, Variable};
 
 /// A condition that parsed and checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Expression {
-    text: Box<str>,
+    root: Node,
+    uses_body: bool,
     fingerprint: u64,
 }
 
 impl Expression {
-    /// Whether the outcome depends on the body.
-    pub fn uses_body(&self) -> bool {
-        true
+    /// Parses and checks a condition.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and at which column.
+    pub fn parse(text: &str) -> Result<Self, ExpressionError> {
+        let root = parser::parse(text)?;
+        checker::check(&root)?;
+        let hash = keccak256(text.as_bytes());
+        Ok(Self {
+            uses_body: uses_body(&root),
+            root,
+            fingerprint: hash.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes)),
+        })
     }
 
-    /// What tells conditions apart between the reader and the gate: a hash of the text.
+    /// Whether the outcome depends on the body.
+    pub fn uses_body(&self) -> bool {
+        self.uses_body
+    }
+
+    /// What tells conditions apart between the reader and the gate: the first bytes of the text's hash.
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
     /// Decides the condition for a request.
-    pub fn evaluate(&self, _scope: &Scope<'_>) -> Outcome {
-        Outcome::Undecided
+    pub fn evaluate(&self, scope: &Scope<'_>) -> Outcome {
+        match evaluator::boolean(&self.root, scope) {
+            Ok(true) => Outcome::True,
+            Ok(false) => Outcome::False,
+            Err(evaluator::Undecided) => Outcome::Undecided,
+        }
     }
 }
 
-/// The first bytes of the text's hash.
-pub(super) fn fingerprint(text: &str) -> u64 {
-    let hash = keccak256(text.as_bytes());
-    hash.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+fn uses_body(node: &Node) -> bool {
+    const OF_BODY: [Variable; 4] = [
+        Variable::Body,
+        Variable::QueryLength,
+        Variable::RequiresBrowser,
+        Variable::RequestSize,
+    ];
+    let here = matches!(&node.kind, Kind::Variable(variable) if OF_BODY.contains(variable));
+    here || node.children().into_iter().any(uses_body)
 }
