@@ -39,6 +39,9 @@ impl fmt::Display for MoneyError {
 }
 
 impl Decimal {
+    /// Nothing.
+    pub(crate) const ZERO: Self = Self { mantissa: 0, scale: 0 };
+
     /// Reads `1`, `0.01` or, where `dollars`, also `$0.01`; above zero. No sign, no exponent, a digit on both sides of the point.
     pub fn parse(text: &str, dollars: bool) -> Result<Self, MoneyError> {
         Self::parse_from_zero(text, dollars).and_then(|amount| if amount.is_zero() { Err(MoneyError::Zero) } else { Ok(amount) })
