@@ -2,6 +2,8 @@
 //!
 //! Knows requests as bytes and bodies as facts; nothing of payments, which are held against the offers elsewhere.
 
+#[cfg(test)]
+mod computed_tests;
 mod dynamic;
 pub mod expression;
 mod glob;
@@ -12,6 +14,9 @@ mod money;
 mod offer;
 mod path;
 mod quote;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "bounded by the generators")]
+mod quote_tests;
 mod rate;
 mod reading;
 mod readings;

@@ -113,7 +113,9 @@ impl PerToken {
             output,
             reasoning: 0,
         };
-        let amounts: Option<Vec<Atomic>> = rates.rates.iter().map(|rates| most(rates, &at_most)).collect();
+        // A request that can use nothing but free tokens still takes a payment: one unit, of which nothing is settled.
+        let least = |amount: Atomic| amount.max(Atomic(1));
+        let amounts: Option<Vec<Atomic>> = rates.rates.iter().map(|rates| most(rates, &at_most).map(least)).collect();
         let quote = TokenQuote {
             table,
             input,
