@@ -20,6 +20,9 @@ mod quote_tests;
 mod rate;
 mod reading;
 mod readings;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "bounded by the generators")]
+mod rewritten_tests;
 mod route;
 mod routes;
 #[cfg(test)]

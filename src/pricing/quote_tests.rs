@@ -37,16 +37,16 @@ pub(super) fn request<'a>(path: &'a str, headers: &'a [(&'a [u8], &'a [u8])], bo
     RequestFacts { place, headers, body }
 }
 
-const CHAT: &str = "/v1/chat/completions";
+pub(super) const CHAT: &str = "/v1/chat/completions";
 
-fn read(routes: &Routes, path: &str, body: &str) -> Reading {
+pub(super) fn read(routes: &Routes, path: &str, body: &str) -> Reading {
     let mut reading = routes.read(None, &request(path, &[], None), body.as_bytes(), None, None);
     // The gate has only what survives the way to it.
     reading.facts = reader::decode(&reader::encode(&reading.facts)).unwrap();
     reading
 }
 
-fn quote(routes: &Routes, path: &str, body: &str) -> Result<Quote, QuoteRefusal> {
+pub(super) fn quote(routes: &Routes, path: &str, body: &str) -> Result<Quote, QuoteRefusal> {
     let facts = read(routes, path, body).facts;
     routes.quote(0, &request(path, &[], Some(&facts)))
 }
@@ -65,7 +65,7 @@ fn chat(size: usize, fields: &str) -> String {
     body
 }
 
-fn per_token(more: Value) -> Value {
+pub(super) fn per_token(more: Value) -> Value {
     let mut price = json!({"input": "$0.0000025", "output": "$0.00001", "max_output": 4096});
     price.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     json!({"per_token": price})
@@ -223,30 +223,6 @@ fn used_tokens_are_settled_to_the_unit() {
     assert_eq!(settled(u64::MAX, 0, u64::MAX, 0), (4750, true));
     assert_eq!(quote.settle_tokens(route, 2, &Usage::default()), None);
     assert_eq!(quote.settle_minutes(route, 0, 1), Some(Atomic(4750)));
-}
-
-#[test]
-fn what_is_written_into_a_request_bounds_its_answer() {
-    let routes = routes(per_token(json!({})));
-    for (body, set_max_output, include_usage) in [
-        (r#"{"messages":[]}"#, Some(4096), false),
-        (r#"{"messages":[],"max_tokens":4096}"#, None, false),
-        (r#"{"messages":[],"max_tokens":4097}"#, Some(4096), false),
-        (r#"{"messages":[],"max_tokens":1,"stream":true}"#, None, true),
-        (
-            r#"{"messages":[],"max_tokens":1,"stream":true,"stream_options":{"include_usage":true}}"#,
-            None,
-            false,
-        ),
-    ] {
-        let rewrite = Rewrite {
-            set_max_output,
-            include_usage,
-        };
-        assert_eq!(read(&routes, CHAT, body).rewrite, rewrite, "{body}");
-    }
-    let none = self::routes(per_token(json!({"max_output": 0, "output": "0"})));
-    assert_eq!(read(&none, CHAT, r#"{"messages":[]}"#).rewrite, Rewrite::default());
 }
 
 #[test]

@@ -12,8 +12,18 @@ use crate::reader::{self, BodyFacts, Facts, Rewrite, Why, read_body};
 pub struct Reading {
     /// For the gate.
     pub facts: BodyFacts,
-    /// For the body that goes on, if the route is priced by tokens; [`reader::rewrite`] carries it out.
+    /// For the body that goes on, if the route is priced by tokens; [`Reading::rewritten`] carries it out.
     pub rewrite: Rewrite,
+}
+
+impl Reading {
+    /// The body that goes to the backend in place of the one that was read; `None`: that one, as it is.
+    pub fn rewritten(&self, body: &[u8]) -> Option<Vec<u8>> {
+        match &self.facts {
+            BodyFacts::Json(facts) => reader::rewrite(body, facts.tokens.as_ref()?.api, &self.rewrite),
+            _ => None,
+        }
+    }
 }
 
 impl Routes {

@@ -37,13 +37,12 @@ fn set_limit(object: &Object<'_>, api: Api, limit: u64, splices: &mut Vec<Splice
     let mut named = false;
     for name in api.limit_names() {
         let Some(field) = object.field(name) else { continue };
-        let stays = field.text.parse::<f64>().ok();
-        if field.text != "null" {
-            named = true;
-        }
-        // As doubles the two may look equal although the sent one is larger: it is then written anew, which harms nobody.
-        let within = field.text.parse::<u64>().is_ok_and(|sent| sent <= limit);
-        if stays.is_some() && !within {
+        let Ok(sent) = field.text.parse::<f64>() else { continue };
+        named = true;
+        let exact = field.text.parse::<u64>().map(|sent| sent <= limit);
+        // `5.0`, or a number beyond 64 bits.
+        let within = exact.unwrap_or_else(|_| u32::try_from(limit).is_ok_and(|limit| sent <= f64::from(limit)));
+        if !within {
             splices.push(field.replaced(limit.to_string()));
         }
     }
@@ -187,6 +186,11 @@ mod tests {
                 Api::Chat,
                 r#"{"max_completion_tokens":1e30,"max_tokens":5}"#,
                 r#"{"max_completion_tokens":9,"max_tokens":5}"#,
+            ),
+            (
+                Api::Chat,
+                r#"{"max_completion_tokens":99,"max_tokens":5.0}"#,
+                r#"{"max_completion_tokens":9,"max_tokens":5.0}"#,
             ),
             (
                 Api::Chat,
