@@ -3,8 +3,8 @@
 //! | module | owns |
 //! | --- | --- |
 //! | [`config`] | the schema, its validation, and the compiled form that every stream shares |
-//! | [`pricing`] | route matching, money, offers |
-//! | [`reader`] | what a price needs to know of a request's body |
+//! | [`pricing`] | route matching, money, prices, quotes |
+//! | [`reader`] | what a price needs to know of a request's body, and what it changes there |
 //! | [`x402`] | the wire: payments in four dialects, challenges, receipts, the facilitator's API |
 //! | [`evm`] | addresses, EIP-712, EIP-3009, Permit2, EIP-2612, signature recovery |
 //! | [`precheck`] | all that can be decided about a payment locally, cheapest test first |

@@ -24,10 +24,11 @@ use x402_envoy::x402::Refusal;
 
 const CONFIGURATION: &str = include_str!("../docs/CONFIGURATION.md");
 const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
-const DOCUMENTS: [(&str, &str); 3] = [
+const DOCUMENTS: [(&str, &str); 4] = [
     ("README.md", include_str!("../README.md")),
     ("docs/CONFIGURATION.md", CONFIGURATION),
     ("docs/OPERATIONS.md", OPERATIONS),
+    ("docs/PRICING.md", include_str!("../docs/PRICING.md")),
 ];
 
 /// What fragments are merged into.
@@ -186,7 +187,10 @@ fn shown(at: &Path) -> String {
         Step::Key(key) => format!("{shown}.{key}"),
         Step::Index(_) => format!("{shown}[]"),
     });
-    whole.replace("routes[].accept[]", "accept[]")
+    whole
+        .replace("routes[].price.accept[]", "accept[]")
+        .replace("routes[].accept[]", "accept[]")
+        .replace(".models.gpt-4o*", ".models.*")
 }
 
 /// Every setting that the schema knows: an unknown field in each object of `config` makes it list those it knows.

@@ -4,8 +4,10 @@
 
 mod accept;
 mod addresses;
+mod amount;
 mod assets;
 mod built_in;
+mod charge;
 mod compiled;
 mod duration;
 mod error;
@@ -14,6 +16,8 @@ mod fields;
 mod matching;
 mod policy;
 mod price;
+#[cfg(test)]
+mod price_tests;
 mod routes;
 mod secret;
 #[cfg(test)]

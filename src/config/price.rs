@@ -1,128 +1,274 @@
-//! `price`: free, or an amount per request in each currency.
+//! `price`: free, an amount per request, or what an amount is computed from.
 
-use super::assets::is_currency;
-use super::fields::{Errors, Node};
-use crate::pricing::{Decimal, MoneyError};
+use super::amount::{Amounts, Least, factor};
+use super::fields::{Errors, Fields, Node};
+use crate::pricing::expression::Expression;
+use crate::pricing::{Decimal, Glob, InputEstimate, MAX_MULTIPLIERS};
 
-/// What a route charges, by currency.
+/// What a route charges, in any currency.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Charge<'v> {
     Free,
-    PerRequest {
-        /// Where in the configuration.
-        path: String,
-        by_currency: Vec<(&'v str, Decimal)>,
+    PerRequest(Amounts<'v>),
+    PerToken(Box<Tokens<'v>>),
+    PerMinute {
+        amount: Amounts<'v>,
+        minimum: u64,
+        maximum: u64,
+    },
+    Dynamic {
+        base: Amounts<'v>,
+        multipliers: Vec<(Expression, Decimal)>,
     },
 }
 
+/// `per_token`.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Tokens<'v> {
+    pub(super) models: Vec<(Glob, Table<'v>)>,
+    pub(super) other: Option<Table<'v>>,
+    pub(super) max_output: u64,
+    pub(super) max_input: Option<u64>,
+    pub(super) estimate: InputEstimate,
+}
+
+/// What a model costs per token.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Table<'v> {
+    /// `input`, `cached_input`, `output`, `reasoning`.
+    pub(super) amounts: [Amounts<'v>; 4],
+}
+
+/// `price`, and the offers that it names for itself.
+#[derive(Debug)]
+pub(super) struct Spec<'v> {
+    pub(super) charge: Charge<'v>,
+    pub(super) accept: Option<Node<'v>>,
+}
+
+const EXPECTED: &str = "free, or one of {per_request: \"$0.01\"}, {per_token: …}, {per_minute: …} and {dynamic: …}";
+
+/// Most tokens that a setting may name.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// Reads `price`.
-pub(super) fn read<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Charge<'v>> {
-    const EXPECTED: &str = "free, or {per_request: \"$0.01\"}";
+pub(super) fn read<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Spec<'v>> {
+    const KINDS: [&str; 4] = ["per_request", "per_token", "per_minute", "dynamic"];
     if node.value.as_str() == Some("free") {
-        return Some(Charge::Free);
+        let charge = Charge::Free;
+        return Some(Spec { charge, accept: None });
     }
     if !node.value.is_object() {
         node.reject(EXPECTED, errors);
         return None;
     }
-    let fields = node.fields(&["per_request"], &["per_token", "per_minute", "dynamic"], errors)?;
-    let amount = fields.get("per_request");
-    if amount.is_none() && node.value.as_object().is_some_and(serde_json::Map::is_empty) {
+    let fields = node.fields(&["per_request", "per_token", "per_minute", "dynamic", "accept"], &[], errors)?;
+    let mut kinds = KINDS.iter().filter_map(|kind| Some((*kind, fields.get(kind)?)));
+    let kind = kinds.next();
+    if let Some((_, other)) = kinds.next() {
+        errors.add(
+            &other.path,
+            "a second kind of price",
+            "one of per_request, per_token, per_minute and dynamic",
+        );
+    } else if kind.is_none() && node.value.as_object().is_some_and(|map| map.keys().all(|key| key == "accept")) {
         node.reject(EXPECTED, errors);
     }
-    let amount = amount?;
-    let path = amount.path.clone();
-    if !amount.value.is_object() {
-        let decimal = decimal(&amount, true, errors)?;
-        let by_currency = vec![("usd", decimal)];
-        return Some(Charge::PerRequest { path, by_currency });
-    }
-    let entries = amount.entries("amounts by currency", errors);
-    if entries.is_empty() {
-        amount.reject("amounts by currency, such as {usd: \"0.01\", eur: \"0.009\"}", errors);
-        return None;
-    }
-    let mut by_currency = Vec::new();
-    let mut all_good = true;
-    for (currency, node) in entries {
-        if !is_currency(currency) {
-            errors.add(&node.path, "an unknown field", "a currency in lower case such as usd or eur");
-            all_good = false;
-        } else if let Some(decimal) = decimal(&node, currency == "usd", errors) {
-            by_currency.push((currency, decimal));
-        } else {
-            all_good = false;
-        }
-    }
-    all_good.then_some(Charge::PerRequest { path, by_currency })
-}
-
-fn decimal(node: &Node<'_>, dollars: bool, errors: &mut Errors) -> Option<Decimal> {
-    if node.value.is_number() {
-        node.reject("the amount in quotes, such as \"0.01\": numbers are not exact", errors);
-        return None;
-    }
-    let expected = if dollars {
-        MoneyError::NotDecimal.to_string()
-    } else {
-        "a decimal amount such as \"0.01\"".to_owned()
+    let charge = match kind? {
+        ("per_token", node) => tokens(&node, errors).map(|tokens| Charge::PerToken(tokens.into())),
+        ("per_minute", node) => minutes(&node, errors),
+        ("dynamic", node) => dynamic(&node, errors),
+        (_, node) => Amounts::read(&node, Least::AboveZero, errors).map(Charge::PerRequest),
     };
-    match Decimal::parse(node.text(&expected, errors)?, dollars) {
-        Ok(decimal) => Some(decimal),
-        Err(MoneyError::NotDecimal) => {
-            node.reject(expected, errors);
-            None
-        }
-        Err(error) => {
-            node.reject(error.to_string(), errors);
-            None
-        }
-    }
+    let accept = fields.get("accept");
+    charge.map(|charge| Spec { charge, accept })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
+fn tokens<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Tokens<'v>> {
+    let known = [
+        "input",
+        "output",
+        "cached_input",
+        "reasoning",
+        "max_output",
+        "input_estimate",
+        "max_input",
+        "models",
+        "default",
+    ];
+    let fields = node.fields(&known, &[], errors)?;
+    let max_output = fields
+        .require("max_output", "the most tokens that one answer may have", errors)
+        .and_then(|node| node.whole(0, MOST_TOKENS, errors));
+    let max_input = fields.get("max_input").map(|node| node.whole(1, MOST_TOKENS, errors));
+    let estimate = match fields.get("input_estimate") {
+        Some(node) => estimate(&node, errors),
+        None => Some(InputEstimate::default()),
+    };
+    let (models, other) = match fields.get("models") {
+        Some(models) => {
+            for name in ["input", "output", "cached_input", "reasoning"] {
+                if let Some(node) = fields.get(name) {
+                    errors.add(&node.path, "an amount beside models", "it in default, or in one of models");
+                }
+            }
+            let other = fields.get("default").map(|node| own_table(&node, errors));
+            (self::models(&models, errors), other.map_or(Some(None), |table| table.map(Some)))
+        }
+        None => {
+            if let Some(node) = fields.get("default") {
+                errors.add(&node.path, "a default without models", "input and output beside max_output");
+            }
+            (Some(Vec::new()), table(&fields, node, errors).map(Some))
+        }
+    };
+    Some(Tokens {
+        models: models?,
+        other: other?,
+        max_output: max_output?,
+        max_input: max_input.map_or(Some(None), |most| most.map(Some))?,
+        estimate: estimate?,
+    })
+}
 
-    fn mistakes(value: &serde_json::Value) -> Vec<String> {
-        let mut errors = Errors::default();
-        read(&Node::root(value), &mut errors);
-        errors.into_vec().iter().map(ToString::to_string).collect()
+/// Tables by model, the most specific glob first: a name without `*`, else the one with more before its first `*`, else the longer.
+fn models<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Vec<(Glob, Table<'v>)>> {
+    let entries = node.entries(
+        "tables by model, such as {\"gpt-4o*\": {input: \"$0.0000025\", output: \"$0.00001\"}}",
+        errors,
+    );
+    if entries.is_empty() {
+        node.reject("at least one model", errors);
     }
-
-    #[test]
-    fn prices_are_read() {
-        for value in [
-            json!("free"),
-            json!({"per_request": "$0.01"}),
-            json!({"per_request": "0.01"}),
-            json!({"per_request": {"usd": "$1", "eur": "0.9"}}),
-        ] {
-            assert!(mistakes(&value).is_empty(), "{value}");
+    let mut models = Vec::new();
+    let mut all_good = true;
+    for (name, node) in entries {
+        let fits = (1..=256).contains(&name.len()) && !name.chars().any(char::is_control);
+        if !fits {
+            errors.add(
+                &node.path,
+                "a name that no model has",
+                "1 to 256 bytes, in which * stands for anything",
+            );
+        }
+        match own_table(&node, errors).filter(|_| fits) {
+            Some(table) => models.push((name, table)),
+            None => all_good = false,
         }
     }
+    let before_star = |name: &str| name.split('*').next().map_or(0, str::len);
+    models.sort_by_key(|(name, _)| {
+        (
+            name.contains('*'),
+            core::cmp::Reverse(before_star(name)),
+            core::cmp::Reverse(name.len()),
+            *name,
+        )
+    });
+    let compiled = models.into_iter().map(|(name, table)| (Glob::new(name.as_bytes()), table));
+    all_good.then(|| compiled.collect())
+}
 
-    #[test]
-    fn what_is_no_price_is_explained() {
-        for (value, words) in [
-            (
-                json!({"per_request": "0.01x"}),
-                "found \"0.01x\", expected a decimal amount such as \"$0.01\"",
-            ),
-            (json!({"per_request": 0.01}), "in quotes"),
-            (json!({"per_request": "0"}), "price: free"),
-            (json!({"per_request": {"eur": "$1"}}), "per_request.eur"),
-            (json!({"per_request": {"EUR": "1"}}), "lower case"),
-            (json!({"per_request": {}}), "amounts by currency"),
-            (json!({"per_token": {}}), "not supported in this version"),
-            (json!({}), "free, or"),
-            (json!("gratis"), "free, or"),
-            (json!(1), "free, or"),
-        ] {
-            let mistakes = mistakes(&value);
-            assert_eq!(mistakes.len(), 1, "{value}: {mistakes:?}");
-            assert!(mistakes[0].contains(words), "{mistakes:?}");
+fn own_table<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Table<'v>> {
+    let fields = node.fields(&["input", "output", "cached_input", "reasoning"], &[], errors)?;
+    table(&fields, node, errors)
+}
+
+fn table<'v>(fields: &Fields<'v>, node: &Node<'v>, errors: &mut Errors) -> Option<Table<'v>> {
+    const PER_TOKEN: &str = "the price of one token, such as \"$0.0000025\"";
+    let mut required = |name| {
+        let node = fields.require(name, PER_TOKEN, errors);
+        node.and_then(|node| Amounts::read(&node, Least::Zero, errors))
+    };
+    let (input, output) = (required("input"), required("output"));
+    let mut optional = |name, like: &Option<Amounts<'v>>| match fields.get(name) {
+        Some(node) => Amounts::read(&node, Least::Zero, errors),
+        None => like.clone(),
+    };
+    let (cached, reasoning) = (optional("cached_input", &input), optional("reasoning", &output));
+    let amounts = [input?, cached?, output?, reasoning?];
+    if amounts.iter().all(Amounts::is_zero) {
+        errors.add(
+            &node.path,
+            "no amount above zero",
+            "one in input or output (for no charge: price: free)",
+        );
+        return None;
+    }
+    Some(Table { amounts })
+}
+
+fn estimate(node: &Node<'_>, errors: &mut Errors) -> Option<InputEstimate> {
+    const EXPECTED: &str = "a number above zero such as 1 or \"3.5\"";
+    let default = InputEstimate::default();
+    let fields = node.fields(&["bytes_per_token", "overhead"], &[], errors)?;
+    let ratio = match fields.get("bytes_per_token") {
+        Some(node) => factor(&node, EXPECTED, errors).and_then(|bytes| Some((10u128.checked_pow(bytes.scale())?, bytes.mantissa()))),
+        None => Some((default.tokens, default.bytes)),
+    };
+    let overhead = match fields.get("overhead") {
+        Some(node) => node.whole(0, MOST_TOKENS, errors),
+        None => Some(default.overhead),
+    };
+    let ((tokens, bytes), overhead) = (ratio?, overhead?);
+    Some(InputEstimate { tokens, bytes, overhead })
+}
+
+fn minutes<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Charge<'v>> {
+    /// A month.
+    const MOST: u64 = 44_640;
+    let fields = node.fields(&["amount", "minimum", "maximum"], &[], errors)?;
+    let amount = fields
+        .require("amount", "the price of one minute, such as \"$0.10\"", errors)
+        .and_then(|node| Amounts::read(&node, Least::AboveZero, errors));
+    let maximum = fields
+        .require("maximum", "the most minutes that an answer may take", errors)
+        .and_then(|node| node.whole(1, MOST, errors));
+    let minimum = match fields.get("minimum") {
+        Some(node) => node.whole(0, maximum.unwrap_or(MOST), errors),
+        None => Some(1),
+    };
+    Some(Charge::PerMinute {
+        amount: amount?,
+        minimum: minimum?,
+        maximum: maximum?,
+    })
+}
+
+fn dynamic<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Charge<'v>> {
+    const CONDITION: &str = "a condition such as \"query_length > 1000\"";
+    let fields = node.fields(&["base", "multipliers"], &[], errors)?;
+    let base = fields
+        .require("base", "the price before multipliers, such as \"$0.01\"", errors)
+        .and_then(|node| Amounts::read(&node, Least::AboveZero, errors));
+    let node = fields.require("multipliers", "a list of {when, times}", errors)?;
+    let items = node.items("a list of {when, times}", errors);
+    let mut all_good = node.value.is_array() && items.len() <= MAX_MULTIPLIERS;
+    if items.len() > MAX_MULTIPLIERS {
+        errors.add(
+            &node.path,
+            format!("{} multipliers", items.len()),
+            format!("at most {MAX_MULTIPLIERS}"),
+        );
+    }
+    let mut multipliers = Vec::new();
+    for item in items {
+        let Some(fields) = item.fields(&["when", "times"], &[], errors) else {
+            all_good = false;
+            continue;
+        };
+        let when = fields.require("when", CONDITION, errors).and_then(|node| {
+            let parsed = Expression::parse(node.text(CONDITION, errors)?);
+            parsed.map_err(|error| errors.add(&node.path, error.to_string(), CONDITION)).ok()
+        });
+        let times = fields
+            .require("times", "a factor such as 2 or \"1.5\"", errors)
+            .and_then(|node| factor(&node, "a factor above zero such as 2 or \"1.5\"", errors));
+        match (when, times) {
+            (Some(when), Some(times)) => multipliers.push((when, times)),
+            _ => all_good = false,
         }
     }
+    let base = base.filter(|_| all_good)?;
+    Some(Charge::Dynamic { base, multipliers })
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::accept::{self, Surroundings, Template};
+use super::charge::{self, Placed};
 use super::facilitators::for_network;
 use super::fields::{Errors, Node};
 use super::price::{self, Charge};
 use super::text::is_header_value;
 use super::{ChallengeStyle, Facilitator, matching};
-use crate::pricing::{Offer, Price, Route, Scheme, Transfer};
+use crate::pricing::{Offer, Route, Scheme, Transfer};
 
 /// Fields of a route that other versions have.
 const LATER: &[&str] = &["flow", "verify", "metered", "limits", "settle_on", "redeliver", "settlement"];
@@ -72,32 +73,41 @@ fn read_one<'v>(
         }
         fits.then_some(text)
     });
-    let own = fields.get("accept").map(|node| accept::read(&node, &base.around, errors));
-    let charge = fields
-        .require("price", "free, or {per_request: \"$0.01\"}", errors)
+    let spec = fields
+        .require("price", "free, or a price such as {per_request: \"$0.01\"}", errors)
         .and_then(|node| price::read(&node, errors));
-    let (price, templates) = match &charge {
-        None => return None,
-        Some(Charge::Free) => (Price::Free, Vec::new()),
-        Some(Charge::PerRequest { .. }) => {
-            let Some(templates) = own.as_ref().or(common) else {
-                errors.add(&format!("{}.accept", node.path), "nothing", "offers, here or in accept");
-                return None;
-            };
-            (Price::Charged, templates.clone()?)
+    let of_price = spec.as_ref().and_then(|spec| spec.accept.clone());
+    if let (Some(_), Some(second)) = (fields.get("accept"), &of_price) {
+        errors.add(
+            &second.path,
+            "a second list of offers for this route",
+            "one, here or in the route's accept",
+        );
+    }
+    let own = fields
+        .get("accept")
+        .or(of_price)
+        .map(|node| accept::read(&node, &base.around, errors));
+    let charge = spec?.charge;
+    let templates = match (&charge, own.as_ref().or(common)) {
+        (Charge::Free, _) => Vec::new(),
+        (_, Some(templates)) => templates.clone()?,
+        (_, None) => {
+            errors.add(&format!("{}.accept", node.path), "nothing", "offers, here or in accept");
+            return None;
         }
     };
     let defaults = templates.iter().map(|template| template.default_of_clients).collect();
-    let mut offers = Vec::new();
-    for template in templates {
-        offers.extend(priced(template, charge.as_ref(), base.facilitators, complained, errors));
-    }
+    let settled = |template| settled_by(template, base.facilitators, complained, errors);
+    let mut placed: Vec<Placed> = templates.into_iter().map(settled).collect();
+    let price = charge::compile(&charge, &mut placed, errors);
+    let offers: Vec<Offer> = placed.into_iter().map(|(offer, _)| offer).collect();
     check_permits(node, &offers, base.challenge, errors);
     Some(Compiled {
         route: Route {
             name: name?.into(),
             matcher,
-            price,
+            price: price?,
             offers,
             description: description?.into(),
             mime_type: mime_type?.into(),
@@ -127,41 +137,16 @@ fn text<'v>(node: &Node<'v>, longest: usize, expected: &str, errors: &mut Errors
     Some(text)
 }
 
-/// Fills in what an offer costs and who settles it.
-fn priced(
-    template: Template,
-    charge: Option<&Charge<'_>>,
-    facilitators: &[Facilitator],
-    complained: &mut BTreeSet<String>,
-    errors: &mut Errors,
-) -> Option<Offer> {
-    let Some(Charge::PerRequest { path, by_currency }) = charge else {
-        return None;
-    };
-    let mut offer = template.offer;
+/// Fills in who settles an offer.
+fn settled_by(template: Template, facilitators: &[Facilitator], complained: &mut BTreeSet<String>, errors: &mut Errors) -> Placed {
+    let Template { mut offer, path, .. } = template;
     offer.facilitators = for_network(facilitators, &offer.asset.network);
-    if offer.facilitators.is_empty() && complained.insert(template.path.clone()) {
+    if offer.facilitators.is_empty() && complained.insert(path.clone()) {
         let network = format!("\"{}\"", offer.asset.network);
         let expected = "a network that at least one of facilitators serves";
-        errors.add(&format!("{}.network", template.path), network, expected);
+        errors.add(&format!("{path}.network"), network, expected);
     }
-    let Some((_, decimal)) = by_currency.iter().find(|(currency, _)| **currency == *offer.asset.currency) else {
-        let (currency, symbol) = (&offer.asset.currency, &offer.asset.symbol);
-        errors.add(
-            path,
-            format!("no price in {currency}"),
-            format!("one, such as {{{currency}: \"0.01\"}}, because {} takes {symbol}", template.path),
-        );
-        return None;
-    };
-    match decimal.to_atomic(offer.asset.decimals) {
-        Ok(amount) => offer.amount = amount,
-        Err(error) => {
-            let symbol = &offer.asset.symbol;
-            errors.add(path, format!("more than can be paid in {symbol}"), error.to_string());
-        }
-    }
-    Some(offer)
+    (offer, path)
 }
 
 /// A LibertAI client reads the first item of the v1 body alone, a published v1 client nothing but `exact` ones: one body

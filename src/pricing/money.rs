@@ -7,7 +7,7 @@ use super::offer::Atomic;
 /// Longest decimal that is read, in bytes.
 const LONGEST: usize = 64;
 
-/// A positive amount of a currency, exact: `mantissa` divided by ten to the power of `scale`.
+/// An amount of a currency, or a factor, exact and not negative: `mantissa` divided by ten to the power of `scale`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decimal {
     mantissa: u128,
@@ -23,6 +23,8 @@ pub enum MoneyError {
     Zero,
     /// More than 128 bits can hold.
     TooLarge,
+    /// More decimal places than can be computed with.
+    TooFine,
 }
 
 impl fmt::Display for MoneyError {
@@ -31,13 +33,22 @@ impl fmt::Display for MoneyError {
             Self::NotDecimal => "a decimal amount such as \"$0.01\"",
             Self::Zero => "an amount above zero (for no charge: price: free)",
             Self::TooLarge => "a smaller amount",
+            Self::TooFine => "an amount with fewer decimal places",
         })
     }
 }
 
 impl Decimal {
-    /// Reads `1`, `0.01` or, where `dollars`, also `$0.01`. No sign, no exponent, a digit on both sides of the point.
+    /// Nothing.
+    pub(crate) const ZERO: Self = Self { mantissa: 0, scale: 0 };
+
+    /// Reads `1`, `0.01` or, where `dollars`, also `$0.01`; above zero. No sign, no exponent, a digit on both sides of the point.
     pub fn parse(text: &str, dollars: bool) -> Result<Self, MoneyError> {
+        Self::parse_from_zero(text, dollars).and_then(|amount| if amount.is_zero() { Err(MoneyError::Zero) } else { Ok(amount) })
+    }
+
+    /// The same, where zero is an amount too: a part of a price may cost nothing.
+    pub fn parse_from_zero(text: &str, dollars: bool) -> Result<Self, MoneyError> {
         let digits = if dollars { text.strip_prefix('$').unwrap_or(text) } else { text };
         let (whole, fraction) = match digits.split_once('.') {
             Some((_, "")) => return Err(MoneyError::NotDecimal),
@@ -56,11 +67,21 @@ impl Decimal {
                 .and_then(|m| m.checked_add(u128::from(digit)))
                 .ok_or(MoneyError::TooLarge)?;
         }
-        if mantissa == 0 {
-            return Err(MoneyError::Zero);
-        }
         let scale = u32::try_from(fraction.len()).map_err(|_| MoneyError::TooLarge)?;
         Ok(Self { mantissa, scale })
+    }
+
+    /// Whether it is nothing.
+    pub fn is_zero(&self) -> bool {
+        self.mantissa == 0
+    }
+
+    pub(crate) fn mantissa(&self) -> u128 {
+        self.mantissa
+    }
+
+    pub(crate) fn scale(&self) -> u32 {
+        self.scale
     }
 
     /// The amount in an asset's smallest unit, rounded up.
@@ -73,7 +94,9 @@ impl Decimal {
         }
         // Above ten to the power of 38 a divisor is larger than any mantissa: one unit.
         let divisor = power(self.scale.saturating_sub(decimals));
-        Ok(Atomic(divisor.map_or(1, |divisor| self.mantissa.div_ceil(divisor))))
+        Ok(Atomic(
+            divisor.map_or(u128::from(!self.is_zero()), |divisor| self.mantissa.div_ceil(divisor)),
+        ))
     }
 }
 

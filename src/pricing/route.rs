@@ -1,15 +1,35 @@
 //! A route: which requests it takes, and what it charges them.
 
+use super::dynamic::Dynamic;
 use super::matcher::Matcher;
+use super::minutes::PerMinute;
 use super::offer::Offer;
+use super::tokens::PerToken;
 
-/// What a route charges.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a route charges. What one request costs is its [`Quote`](super::Quote).
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Price {
     /// Nothing.
     Free,
-    /// The amount of the offer that the client takes.
-    Charged,
+    /// The same for every request: the amount of the offer that the client takes.
+    PerRequest,
+    /// By tokens, as the request bounds them and as the backend counts them.
+    PerToken(Box<PerToken>),
+    /// By the minutes that the answer takes.
+    PerMinute(Box<PerMinute>),
+    /// By conditions on the request.
+    Dynamic(Box<Dynamic>),
+}
+
+impl Price {
+    /// Whether a quote depends on the body.
+    pub fn needs_body(&self) -> bool {
+        match self {
+            Self::Free | Self::PerRequest | Self::PerMinute(_) => false,
+            Self::PerToken(_) => true,
+            Self::Dynamic(price) => price.uses_body(),
+        }
+    }
 }
 
 /// A configured route.
@@ -19,9 +39,13 @@ pub struct Route {
     pub name: Box<str>,
     /// Which requests it takes.
     pub matcher: Matcher,
-    /// Whether it charges.
+    /// What it charges.
     pub price: Price,
-    /// The ways to pay, in order of preference, amounts filled in; empty when free.
+    /// The ways to pay, in order of preference; empty when free.
+    ///
+    /// Their amounts are the price of any request if that is the same for all, and the quote of any request per minute.
+    /// Else they are the most that a request costs as far as the configuration bounds it: what a request does cost, and what
+    /// is to be shown, signed and settled, is what [`Quote::offers`](super::Quote::offers) gives.
     pub offers: Vec<Offer>,
     /// What is sold, for people; at most 500 bytes without control characters; may be empty.
     pub description: Box<str>,
@@ -32,6 +56,6 @@ pub struct Route {
 impl Route {
     /// Whether the route charges.
     pub fn is_priced(&self) -> bool {
-        self.price == Price::Charged
+        self.price != Price::Free
     }
 }

@@ -63,9 +63,10 @@ impl Routes {
         self.routes.is_empty()
     }
 
-    /// Whether any route's conditions depend on the body.
+    /// Whether any route's conditions or price depend on the body.
     pub fn use_body(&self) -> bool {
-        self.routes.iter().any(|route| route.matcher.model.is_some())
+        let uses = |route: &Route| route.matcher.model.is_some() || route.price.needs_body();
+        self.routes.iter().any(uses)
     }
 
     /// Whether any route's place depends on Envoy's name for its route.
@@ -126,14 +127,18 @@ impl Routes {
         failed.unwrap_or_else(|| self.unmatched())
     }
 
-    /// Whether a request's body has to be read before a route can be chosen.
+    /// Whether a request's body has to be read before a route can be chosen, or before what it charges is known.
     pub fn needs_body(&self, where_: &Place<'_>, headers: &[(&[u8], &[u8])]) -> bool {
         let request = RequestFacts {
             place: *where_,
             headers,
             body: None,
         };
-        self.select(&request) == Selection::NeedsBody
+        match self.select(&request) {
+            Selection::NeedsBody => true,
+            Selection::Priced(index) => self.by_index(index).is_some_and(|route| route.price.needs_body()),
+            _ => false,
+        }
     }
 
     fn unmatched(&self) -> Selection {

@@ -43,20 +43,20 @@ fn model(name: &str) -> BodyFacts {
     BodyFacts::Json(Facts {
         model: Some(name.to_owned()),
         size: 1,
-        digest: [0; 32],
+        ..Facts::default()
     })
 }
 
 fn sample(deny: bool) -> Routes {
-    let mut gpt = route("/v1/chat", Price::Charged);
+    let mut gpt = route("/v1/chat", Price::PerRequest);
     gpt.matcher.model = Some(Glob::new(b"gpt-*"));
-    let mut post = route("/v1/post", Price::Charged);
+    let mut post = route("/v1/post", Price::PerRequest);
     post.matcher.methods = vec!["POST".into()];
     Routes::new(
         vec![
             route("/healthz", Price::Free),
             route("/v1/reports/free", Price::Free),
-            route("/v1/reports/*", Price::Charged),
+            route("/v1/reports/*", Price::PerRequest),
             gpt,
             post,
         ],
@@ -72,7 +72,7 @@ fn the_first_match_wins_whether_exact_or_glob() {
     assert_eq!(select(&routes, "/V1/REPORTS/"), Selection::Priced(2));
     assert_eq!(select(&routes, "/else"), Selection::Unmatched);
     assert_eq!(select(&sample(true), "/else"), Selection::Denied);
-    let swapped = Routes::new(vec![route("/a/*", Price::Charged), route("/a/b", Price::Free)], false);
+    let swapped = Routes::new(vec![route("/a/*", Price::PerRequest), route("/a/b", Price::Free)], false);
     assert_eq!(select(&swapped, "/a/b"), Selection::Priced(0));
 }
 
@@ -86,7 +86,7 @@ fn a_glob_is_found_wherever_its_star_is() {
         ("/a/*/c/*", &["/a/b/c", "/a/b/c/d", "/A/b/b/C/d/e"]),
         ("*/c", &["/c", "/a/c"]),
     ] {
-        let routes = Routes::new(vec![route(pattern, Price::Charged)], false);
+        let routes = Routes::new(vec![route(pattern, Price::PerRequest)], false);
         for path in paths {
             assert_eq!(select(&routes, path), Selection::Priced(0), "{pattern} {path}");
         }
@@ -124,7 +124,7 @@ fn a_failed_condition_is_never_free() {
 
 #[test]
 fn the_body_is_wanted_only_by_a_route_whose_turn_comes() {
-    let mut priced = route("/chat", Price::Charged);
+    let mut priced = route("/chat", Price::PerRequest);
     priced.matcher.model = Some(Glob::new(b"x"));
     priced.matcher.headers = vec![("x-tier".into(), Glob::new(b"a"))];
     let routes = Routes::new(vec![priced, route("/chat", Price::Free)], false);
@@ -148,7 +148,7 @@ fn an_ambiguous_path_is_refused_where_a_reading_is_priced() {
 
 #[test]
 fn host_and_envoy_route_are_part_of_the_place() {
-    let mut priced = route("*", Price::Charged);
+    let mut priced = route("*", Price::PerRequest);
     priced.matcher.host = Host::parse("*.example.com");
     priced.matcher.envoy_route = Some("paid".into());
     let routes = Routes::new(vec![priced], false);
@@ -184,7 +184,7 @@ proptest! {
             let text = String::from_utf8(normalise(rooted.as_bytes()).path.into_owned()).unwrap();
             if pattern.starts_with('*') { text.replacen('/', "", 1) } else { text }
         }).collect();
-        let routes = Routes::new(normal.iter().map(|pattern| route(pattern, Price::Charged)).collect(), false);
+        let routes = Routes::new(normal.iter().map(|pattern| route(pattern, Price::PerRequest)).collect(), false);
         let fits = |pattern: &String| {
             let with_parent = pattern.strip_suffix("/*").map(|parent| Glob::new(if parent.is_empty() { b"/" } else { parent.as_bytes() }));
             Glob::new(pattern.as_bytes()).matches(path.as_bytes()) || with_parent.is_some_and(|glob| glob.matches(path.as_bytes()))

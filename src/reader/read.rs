@@ -2,6 +2,7 @@
 
 use serde::de::Deserializer as _;
 
+use super::document::Json;
 use super::facts::{BodyFacts, Facts, Why};
 use super::top_level::TopLevel;
 use crate::evm::keccak256;
@@ -18,22 +19,41 @@ pub fn read_body(body: &[u8], content_type: Option<&[u8]>, content_encoding: Opt
     if body.is_empty() {
         return BodyFacts::None;
     }
-    if content_encoding
-        .is_some_and(|encoding| !encoding.trim_ascii().is_empty() && !encoding.trim_ascii().eq_ignore_ascii_case(b"identity"))
-    {
-        return BodyFacts::Unreadable(Why::Encoded);
-    }
-    if !content_type.is_none_or(is_json) {
-        return BodyFacts::Unreadable(Why::NotJson);
-    }
-    match read_object(body) {
+    match model_of(body, content_type, content_encoding) {
         Ok(model) => BodyFacts::Json(Facts {
             model,
             size: body.len(),
             digest: keccak256(body),
+            tokens: None,
+            outcomes: Vec::new(),
         }),
         Err(why) => BodyFacts::Unreadable(why),
     }
+}
+
+/// Reads the whole of a body that [`read_body`] could read.
+///
+/// # Errors
+///
+/// A key that an object has twice. [`Why::Malformed`] for a body that could not be read.
+pub fn read_document(body: &[u8]) -> Result<Json<'_>, Why> {
+    let text = core::str::from_utf8(body).map_err(|_| Why::Malformed)?;
+    if is_too_deep(body) {
+        return Err(Why::Malformed);
+    }
+    Json::parse(text).map_err(|duplicate| if duplicate { Why::Duplicate } else { Why::Malformed })
+}
+
+fn model_of(body: &[u8], content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Result<Option<String>, Why> {
+    if content_encoding
+        .is_some_and(|encoding| !encoding.trim_ascii().is_empty() && !encoding.trim_ascii().eq_ignore_ascii_case(b"identity"))
+    {
+        return Err(Why::Encoded);
+    }
+    if !content_type.is_none_or(is_json) {
+        return Err(Why::NotJson);
+    }
+    read_object(body)
 }
 
 /// `application/json` or `…+json`, in UTF-8 as far as it says.

@@ -1,0 +1,88 @@
+//! What the reader does with a complete body: finds the route, and reads as much as its price asks for.
+
+use super::expression::Scope;
+use super::path::normalise;
+use super::route::Price;
+use super::routes::Routes;
+use super::select::{RequestFacts, Selection};
+use crate::reader::{self, BodyFacts, Facts, Rewrite, Why, read_body};
+
+/// A body's facts, and what has to be changed in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// For the gate.
+    pub facts: BodyFacts,
+    /// For the body that goes on, if the route is priced by tokens; [`Reading::rewritten`] carries it out.
+    pub rewrite: Rewrite,
+}
+
+impl Reading {
+    /// The body that goes to the backend in place of the one that was read; `None`: that one, as it is.
+    pub fn rewritten(&self, body: &[u8]) -> Option<Vec<u8>> {
+        match &self.facts {
+            BodyFacts::Json(facts) => reader::rewrite(body, facts.tokens.as_ref()?.api, &self.rewrite),
+            _ => None,
+        }
+    }
+}
+
+impl Routes {
+    /// Reads a request's body as sent, for the route that takes the request and for the one that would have taken it before the
+    /// configuration was reloaded (`former`), whose prices are still valid for a while.
+    ///
+    /// `request.body` is not looked at. The values of `content-type` and `content-encoding` are those of [`read_body`].
+    pub fn read(
+        &self,
+        former: Option<&Self>,
+        request: &RequestFacts<'_>,
+        body: &[u8],
+        content_type: Option<&[u8]>,
+        content_encoding: Option<&[u8]>,
+    ) -> Reading {
+        let mut reading = Reading {
+            facts: read_body(body, content_type, content_encoding),
+            rewrite: Rewrite::default(),
+        };
+        let prices = [former, Some(self)].into_iter().flatten().filter_map(|routes| {
+            let facts = Some(&reading.facts);
+            match routes.select(&RequestFacts { body: facts, ..*request }) {
+                Selection::Priced(index) => routes.by_index(index).map(|route| &route.price),
+                _ => None,
+            }
+        });
+        let prices: Vec<&Price> = prices.filter(|price| price.needs_body()).collect();
+        if let (BodyFacts::Json(facts), false) = (&mut reading.facts, prices.is_empty()) {
+            match read_deeply(&prices, request, body, facts) {
+                Ok(rewrite) => reading.rewrite = rewrite,
+                Err(why) => reading.facts = BodyFacts::Unreadable(why),
+            }
+        }
+        reading
+    }
+}
+
+fn read_deeply(prices: &[&Price], request: &RequestFacts<'_>, body: &[u8], facts: &mut Facts) -> Result<Rewrite, Why> {
+    let document = reader::read_document(body)?;
+    let scope = Scope {
+        size: u64::try_from(body.len()).unwrap_or(u64::MAX),
+        body: Some(&document),
+        ..Scope::without_body(request)
+    };
+    let mut rewrite = Rewrite::default();
+    for price in prices {
+        match price {
+            Price::PerToken(price) => {
+                let api = reader::api_of(&normalise(request.place.path).path, &document);
+                let tokens = reader::read_tokens(api, &document)?;
+                // The last one, which is the current one, decides.
+                rewrite = price.rewrite(&tokens);
+                facts.tokens = Some(tokens);
+            }
+            Price::Dynamic(price) => facts.outcomes.extend(price.outcomes(&scope)),
+            Price::Free | Price::PerRequest | Price::PerMinute(_) => {}
+        }
+    }
+    facts.outcomes.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
+    facts.outcomes.dedup();
+    Ok(rewrite)
+}
