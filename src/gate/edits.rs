@@ -30,6 +30,14 @@ const PAYMENT_HEADERS: [&str; 10] = [
     "x-payment-valid-before",
 ];
 
+/// Those of them that make a request one with a payment.
+const PAYMENTS: [&str; 3] = ["payment-signature", "x-payment", "x-payment-signature"];
+
+/// Whether a request carries a payment, good or bad.
+pub fn carries_payment(headers: &[(&[u8], &[u8])]) -> bool {
+    headers.iter().any(|(sent, _)| PAYMENTS.iter().any(|name| *sent == name.as_bytes()))
+}
+
 /// Headers of receipts, whichever version of the protocol the client speaks.
 const RECEIPT_HEADERS: [&str; 2] = ["payment-response", "x-payment-response"];
 
@@ -122,7 +130,7 @@ impl Edits {
             self.set.push(("cache-control", kept.join(", ")));
         }
         self.add.push(("vary", VARY.into()));
-        if sale.audience.hints.origin {
+        if sale.order.hints.origin {
             self.add
                 .push(("access-control-expose-headers", RECEIPT_HEADERS.join(", ").to_ascii_uppercase()));
         }

@@ -22,6 +22,7 @@ mod effects;
 mod env;
 mod hold;
 mod keys;
+mod order;
 mod redirect;
 mod request;
 mod response;
@@ -29,7 +30,7 @@ mod sale;
 mod settlement;
 mod verifying;
 
-pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS};
+pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect};
 pub use env::{Env, Note, Notes};
 pub use request::{Request, open};

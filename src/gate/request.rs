@@ -1,18 +1,19 @@
 //! The first event: a request's headers, and what the reader found in its body.
 
 use super::Gate;
-use super::answer::{Audience, refuse, refuse_plainly};
+use super::answer::{refuse, refuse_plainly};
 use super::edits::Edits;
 use super::effects::RequestEffect;
 use super::env::{Env, Note};
 use super::hold::Hold;
 use super::keys::{self, Key};
+use super::order::Order;
 use super::redirect;
 use super::response::Keyed;
 use super::sale::Sale;
 use super::verifying::Dispatch;
 use crate::precheck::{self, Terms};
-use crate::pricing::{Condition, Place, RequestFacts, Selection};
+use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::x402::{Answer, Payment, Refusal, decode};
 
@@ -57,7 +58,7 @@ pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         return (Gate::Answered, RequestEffect::Answer(answer));
     }
     let refused = match selection {
-        Selection::Priced(route) => return priced(request, route, env),
+        Selection::Priced(route) => return priced(request, &facts, route, env),
         Selection::Free(_) => return (Gate::Done, RequestEffect::Forward(free(request, env))),
         Selection::Unmatched | Selection::Preflight => {
             return (Gate::Done, RequestEffect::Forward(Edits::default().distrust(request.headers)));
@@ -102,7 +103,7 @@ fn free(request: &Request<'_>, env: &Env<'_>) -> Edits {
         .without(dummy.then(|| keys::header(&env.config.access)))
 }
 
-fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     if let Some(route) = env.config.routes.by_index(route) {
         env.notes.attribute("route", &*route.name);
     }
@@ -110,13 +111,33 @@ fn priced(request: &Request<'_>, route: usize, env: &mut Env<'_>) -> (Gate, Requ
         env.notes.attribute("outcome", "bypassed");
         return (Gate::Done, RequestEffect::Forward(free(request, env).keep_payment(request.headers)));
     }
-    let audience = Audience::of(request, env.config);
+    let order = match env.config.routes.quote(route, facts) {
+        Ok(quote) => Order::new(request, route, quote, env),
+        Err(reason) => return answered(refuse_plainly(env, unquotable(reason), unquotable_text(reason, request.body))),
+    };
     let payment = match decode(request.headers.iter().copied()) {
         Ok(Some(payment)) => payment,
-        Ok(None) => return unpaid(request, route, audience, env),
-        Err(error) => return answered(refuse(env, &audience, route, error.refusal, None, &error.detail)),
+        Ok(None) => return unpaid(request, order, env),
+        Err(error) => return answered(refuse(env, &order, error.refusal, None, &error.detail)),
     };
-    paid(request, route, audience, payment, env)
+    paid(request, order, payment, env)
+}
+
+fn unquotable(reason: QuoteRefusal) -> Refusal {
+    match reason {
+        QuoteRefusal::NeedsBody | QuoteRefusal::FactsMissing => Refusal::ReaderMissing,
+        QuoteRefusal::Unreadable => Refusal::UnreadableBody,
+        QuoteRefusal::NoBody | QuoteRefusal::UnknownModel | QuoteRefusal::ExternalInput | QuoteRefusal::TooLarge => {
+            Refusal::RouteConditionFailed
+        }
+    }
+}
+
+fn unquotable_text(reason: QuoteRefusal, body: Option<&BodyFacts>) -> &'static str {
+    match reason {
+        QuoteRefusal::Unreadable => unreadable(body),
+        other => other.detail(),
+    }
 }
 
 fn answered(answer: Answer) -> (Gate, RequestEffect) {
@@ -124,47 +145,44 @@ fn answered(answer: Answer) -> (Gate, RequestEffect) {
 }
 
 /// No payment: a real key goes to a backend that checks keys itself, everybody else gets a challenge.
-fn unpaid(request: &Request<'_>, route: usize, audience: Audience, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+fn unpaid(request: &Request<'_>, order: Order, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     let takes_keys = env.config.access.api_keys_header.is_some();
     if takes_keys && keys::key(&env.config.access, request.headers) == Key::Real {
         env.notes.attribute("outcome", "api_key");
         let edits = Edits::default().distrust(request.headers).keep_payment(request.headers);
-        return (Gate::Keyed(Keyed::new(route, audience)), RequestEffect::Forward(edits));
+        return (Gate::Keyed(Keyed::new(order)), RequestEffect::Forward(edits));
     }
-    answered(refuse(env, &audience, route, Refusal::PaymentRequired, None, ""))
+    answered(refuse(env, &order, Refusal::PaymentRequired, None, ""))
 }
 
-fn paid(request: &Request<'_>, route: usize, audience: Audience, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-    let Some(offers) = env.config.routes.by_index(route).map(|route| &*route.offers) else {
-        return answered(refuse(env, &audience, route, Refusal::OffersNotReady, None, ""));
-    };
+fn paid(request: &Request<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let offers = order.offers(env);
     let terms = Terms {
-        offers,
+        offers: &offers,
         supported: env.supported,
         bounds: &env.config.pre_check,
-        resource: &audience.resource,
+        resource: &order.resource,
         secret: env.secret,
         now: env.now,
     };
     let approved = match precheck::pre_check(&payment, &terms) {
         Ok(approved) => approved,
-        Err(refused) => return answered(refuse(env, &audience, route, refused.refusal, None, &refused.detail)),
+        Err(refused) => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
     };
     let hold = match Hold::take(approved.claim, approved.expiry, approved.claiming, env) {
         Ok(hold) => hold,
         Err(refusal) => {
             env.notes.attribute("payer", approved.payer);
-            return answered(refuse(env, &audience, route, refusal, None, ""));
+            return answered(refuse(env, &order, refusal, None, ""));
         }
     };
     let sale = Sale {
-        route,
+        order,
         offer: approved.offer,
         ready: approved.ready,
         payment,
         payer: approved.payer,
         hold,
-        audience,
     };
     let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
     let edits = Edits::default()

@@ -1,10 +1,11 @@
 //! The answer's headers: is it the backend's, and is it paid for?
 
 use super::Gate;
-use super::answer::{Audience, refuse};
+use super::answer::refuse;
 use super::edits::Edits;
 use super::effects::ResponseEffect;
 use super::env::{Env, Note};
+use super::order::Order;
 use super::sale::Sale;
 use super::settlement::Settlement;
 use crate::x402::Refusal;
@@ -34,19 +35,18 @@ impl Response<'_> {
 
 /// A request whose API key the backend checks.
 pub struct Keyed {
-    route: usize,
-    audience: Audience,
+    order: Order,
 }
 
 impl Keyed {
-    pub(super) fn new(route: usize, audience: Audience) -> Self {
-        Self { route, audience }
+    pub(super) fn new(order: Order) -> Self {
+        Self { order }
     }
 
     /// The backend's own 402 (out of credits) becomes a challenge.
     pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
         if response.from_backend && response.status == 402 {
-            return ResponseEffect::Answer(refuse(env, &self.audience, self.route, Refusal::PaymentRequired, None, ""));
+            return ResponseEffect::Answer(refuse(env, &self.order, Refusal::PaymentRequired, None, ""));
         }
         ResponseEffect::Edit(Edits::strip_answer(response.headers))
     }
@@ -72,7 +72,7 @@ impl Forwarding {
         if !response.is_failure() {
             // Another filter's answer, or a route's own: nobody may have it for nothing, and it is not ours to sell.
             self.sale.hold.release(env);
-            let answer = refuse(env, &self.sale.audience, self.sale.route, Refusal::AnswerNotSold, None, "");
+            let answer = refuse(env, &self.sale.order, Refusal::AnswerNotSold, None, "");
             return (Gate::Answered, ResponseEffect::Answer(answer));
         }
         env.notes.attribute("outcome", "not_charged");

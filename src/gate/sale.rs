@@ -1,19 +1,21 @@
 //! A payment on its way: what was bought, with what, and the claim held on it.
 
-use super::answer::Audience;
+use std::borrow::Cow;
+
 use super::effects::{Call, Endpoint};
 use super::env::Env;
 use super::hold::Hold;
-use crate::pricing::{Offer, Route};
+use super::order::Order;
+use crate::pricing::Offer;
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
 use crate::x402::{Payable, Payment, Receipt};
 
 /// A payment that passed the pre-check and whose claim this request holds.
 pub(super) struct Sale {
-    /// Index of the route.
-    pub(super) route: usize,
-    /// Index of the route's offer that is taken.
+    /// What it pays for.
+    pub(super) order: Order,
+    /// Index of the order's offer that is taken.
     pub(super) offer: usize,
     /// Who verifies and settles, and the facts in the requirements.
     pub(super) ready: Ready,
@@ -23,18 +25,12 @@ pub(super) struct Sale {
     pub(super) payer: String,
     /// The claim on it.
     pub(super) hold: Hold,
-    /// What an answer to this client must look like.
-    pub(super) audience: Audience,
 }
 
 impl Sale {
-    /// The offer that is taken. `None` cannot happen while the configuration that the stream began with is in use.
-    pub(super) fn offer<'a>(&self, env: &Env<'a>) -> Option<&'a Offer> {
-        self.route(env)?.offers.get(self.offer)
-    }
-
-    pub(super) fn route<'a>(&self, env: &Env<'a>) -> Option<&'a Route> {
-        env.config.routes.by_index(self.route)
+    /// The offer that is taken, over the amount that was quoted.
+    pub(super) fn offer<'a>(&self, env: &Env<'a>) -> Option<Cow<'a, Offer>> {
+        self.order.offer(self.offer, env)
     }
 
     /// The facilitator's cluster, for people.
@@ -45,18 +41,21 @@ impl Sale {
 
     /// The call to the facilitator, in the payment's own version of the protocol unless only the other one is spoken.
     pub(super) fn call(&self, endpoint: Endpoint, env: &Env<'_>) -> Option<Call> {
-        let (route, offer) = (self.route(env)?, self.offer(env)?);
+        let ((_, route), offer) = (self.order.route(env)?, self.offer(env)?);
         let facilitator = env.config.facilitators.get(self.ready.facilitator)?;
         let payable = Payable {
-            offer,
+            offer: &offer,
             facts: self.ready.facts(),
         };
         // A facilitator that has not been heard of yet is taken at the payment's word.
-        let speaks = env.supported.known(self.ready.facilitator).map(|supported| supported.speaks(offer));
+        let speaks = env
+            .supported
+            .known(self.ready.facilitator)
+            .map(|supported| supported.speaks(&offer));
         let speaks = speaks
             .filter(|speaks| speaks.v1 || speaks.v2)
             .unwrap_or(Speaks { v1: true, v2: true });
-        let listing = self.audience.listing(route);
+        let listing = self.order.listing(route);
         let body = verify_or_settle_body(&self.payment, &payable, &listing, offer.amount, speaks).ok()?;
         let timeout_ms = match endpoint {
             Endpoint::Settle => facilitator.settle_timeout_ms,
@@ -78,8 +77,9 @@ impl Sale {
         error: Option<&str>,
         env: &Env<'_>,
     ) -> Option<(&'static str, String)> {
+        let offer = self.offer(env)?;
         let receipt = Receipt {
-            network: &self.offer(env)?.asset.network,
+            network: &offer.asset.network,
             payer: Some(&*self.payer).filter(|payer| !payer.is_empty()),
             transaction,
             amount,

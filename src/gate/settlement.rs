@@ -23,7 +23,7 @@ impl Settlement {
         if sale.hold.has_lapsed(env) {
             // The backend took so long that the payment has run out: it cannot be settled, and its claim may be gone.
             env.notes.event(Note::Settled("refused"));
-            let answer = refuse(env, &sale.audience, sale.route, Refusal::ValidBefore, None, "");
+            let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, "");
             return (Gate::Answered, ResponseEffect::Answer(answer));
         }
         match sale.call(Endpoint::Settle, env) {
@@ -109,7 +109,7 @@ impl Settlement {
     fn refused(self, refusal: Refusal, reason: &str, transaction: Option<String>, env: &mut Env<'_>) -> ResponseEffect {
         env.notes.event(Note::Settled("refused"));
         let sale = &self.sale;
-        let mut answer = refuse(env, &sale.audience, sale.route, refusal, Some(reason), "");
+        let mut answer = refuse(env, &sale.order, refusal, Some(reason), "");
         answer
             .headers
             .extend(sale.receipt(transaction.as_deref().unwrap_or_default(), None, Some(reason), env));
@@ -125,14 +125,7 @@ impl Settlement {
             "facilitator {}: /settle: {why}; the payment is held as pending",
             self.sale.facilitator(env)
         ));
-        ResponseEffect::Answer(refuse(
-            env,
-            &self.sale.audience,
-            self.sale.route,
-            Refusal::SettlementPending,
-            None,
-            "",
-        ))
+        ResponseEffect::Answer(refuse(env, &self.sale.order, Refusal::SettlementPending, None, ""))
     }
 }
 
@@ -140,5 +133,5 @@ impl Settlement {
 fn not_sent(sale: &Sale, env: &mut Env<'_>) -> crate::x402::Answer {
     env.notes.event(Note::Settled("unavailable"));
     sale.hold.release(env);
-    refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "")
+    refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "")
 }

@@ -36,7 +36,7 @@ impl Dispatch {
 
     /// The facilitator was of no use. Verifying moves no money, so that the next one may be asked at once.
     fn verify_elsewhere(mut sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        match sale.offer(env).and_then(|offer| env.supported.next(offer, &sale.ready)) {
+        match sale.offer(env).and_then(|offer| env.supported.next(&offer, &sale.ready)) {
             Some(ready) => {
                 sale.ready = ready;
                 Self::verify(sale, edits, env)
@@ -97,7 +97,7 @@ impl Verifying {
                 self.sale.hold.release(env);
                 (
                     Gate::Answered,
-                    RequestEffect::Answer(refuse(env, &self.sale.audience, self.sale.route, refusal, Some(&reason), "")),
+                    RequestEffect::Answer(refuse(env, &self.sale.order, refusal, Some(&reason), "")),
                 )
             }
             Verify::Unusable { why } => {
@@ -113,10 +113,7 @@ impl Verifying {
         let Self { mut sale, edits, .. } = self;
         env.notes.event(Note::Verified("valid"));
         if let Err(refusal) = sale.hold.confirm(env) {
-            return (
-                Gate::Answered,
-                RequestEffect::Answer(refuse(env, &sale.audience, sale.route, refusal, None, "")),
-            );
+            return (Gate::Answered, RequestEffect::Answer(refuse(env, &sale.order, refusal, None, "")));
         }
         // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
         if sale.payer.is_empty() {
@@ -126,7 +123,7 @@ impl Verifying {
             return unavailable(&sale, env);
         };
         let asset = &offer.asset;
-        let edits = edits.tell_backend(&sale.payer, offer, redirect::mark(env.secret));
+        let edits = edits.tell_backend(&sale.payer, &offer, redirect::mark(env.secret));
         env.notes.attribute("payer", &*sale.payer);
         env.notes.attribute("network", asset.network.as_str());
         env.notes.attribute("asset", &*asset.symbol);
@@ -139,7 +136,7 @@ impl Verifying {
         if response.from_backend {
             // The request was held back: only a plugin that is configured as the reader's lets this happen.
             self.sale.hold.release(env);
-            let answer = refuse(env, &self.sale.audience, self.sale.route, Refusal::GateMisconfigured, None, "");
+            let answer = refuse(env, &self.sale.order, Refusal::GateMisconfigured, None, "");
             return ResponseEffect::Answer(answer);
         }
         // A local reply (a timeout, a full buffer): the payment was not used.
@@ -158,6 +155,6 @@ impl Verifying {
 fn unavailable(sale: &Sale, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     env.notes.event(Note::Verified("unavailable"));
     sale.hold.release(env);
-    let answer = refuse(env, &sale.audience, sale.route, Refusal::FacilitatorUnavailable, None, "");
+    let answer = refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "");
     (Gate::Answered, RequestEffect::Answer(answer))
 }

@@ -69,6 +69,7 @@ unsafe extern "C" {
     fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_set_buffer_bytes(kind: u32, start: usize, max: usize, data: *const u8, size: usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -132,6 +133,12 @@ pub(super) fn set_tick(period: Duration) {
 pub(super) fn buffer(kind: Buffer, max: usize) -> Vec<u8> {
     // SAFETY: the pointers outlive the call.
     fetched(|data, size| unsafe { proxy_get_buffer_bytes(kind as u32, 0, max, data, size) }).unwrap_or_default()
+}
+
+/// Replaces the first `length` bytes of a buffer, which must be all that it has.
+pub(super) fn replace_buffer(kind: Buffer, length: usize, bytes: &[u8]) -> Result<(), Failed> {
+    // SAFETY: pointer and length are those of a live slice.
+    checked(unsafe { proxy_set_buffer_bytes(kind as u32, 0, length, bytes.as_ptr(), bytes.len()) })
 }
 
 /// All headers of a map, in order, names in lower case as Envoy keeps them.

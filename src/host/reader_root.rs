@@ -11,7 +11,9 @@ use proxy_wasm::types::{Action, ContextType};
 use super::abi::{self, Buffer, Map};
 use super::head::{BODY_PROPERTY, Head};
 use crate::config::Config;
-use crate::reader::{self, BodyFacts, read_body};
+use crate::gate::carries_payment;
+use crate::pricing::RequestFacts;
+use crate::reader::{self, BodyFacts};
 
 /// The root context of the reader.
 #[derive(Default)]
@@ -44,10 +46,7 @@ enum Reading {
     /// The body matters to nobody, or has been read.
     Nothing,
     /// The body is being collected.
-    Collecting {
-        content_type: Option<Vec<u8>>,
-        content_encoding: Option<Vec<u8>>,
-    },
+    Collecting { head: Head, headers: Headers },
 }
 
 struct ReaderStream {
@@ -58,21 +57,42 @@ struct ReaderStream {
 impl ReaderStream {
     /// The body is complete: reads it, and lets everything go on to the gate.
     fn complete(&mut self) -> Action {
-        if let Reading::Collecting {
-            content_type,
-            content_encoding,
-        } = std::mem::replace(&mut self.reading, Reading::Nothing)
-        {
-            let body = abi::buffer(Buffer::RequestBody, usize::MAX);
-            hand_on(&read_body(&body, content_type.as_deref(), content_encoding.as_deref()));
+        let reading = std::mem::replace(&mut self.reading, Reading::Nothing);
+        let (Reading::Collecting { head, headers }, Some(config)) = (reading, &self.config) else {
+            return Action::Continue;
+        };
+        let body = abi::buffer(Buffer::RequestBody, usize::MAX);
+        let (content_type, content_encoding) = (every(&headers, b"content-type"), every(&headers, b"content-encoding"));
+        let (content_type, content_encoding) = (content_type.as_deref(), content_encoding.as_deref());
+        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let request = RequestFacts {
+            place: head.place(),
+            headers: &headers,
+            body: None,
+        };
+        let mut read = config.routes.read(None, &request, &body, content_type, content_encoding);
+        // What is paid is the quote: no answer has to tell what was used, and clients get no event that they did not ask for.
+        read.rewrite.include_usage = false;
+        // What is let through without a payment (API keys, bypass) is the caller's and the backend's own affair.
+        let changed = carries_payment(&headers).then(|| read.rewritten(&body)).flatten();
+        if let Some(changed) = changed {
+            // The headers are still held, and their length is no longer the body's.
+            let _ = abi::remove_header(Map::Request, "content-length");
+            if abi::replace_buffer(Buffer::RequestBody, body.len(), &changed).is_err() {
+                // Without facts the gate refuses the request: its quote would not bind the backend.
+                return Action::Continue;
+            }
         }
+        hand_on(&read.facts);
         Action::Continue
     }
 }
 
+/// Names and values, as Envoy has them.
+type Headers = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// All values of a request header, as one: which of two the backend would believe is not known.
-fn every(name: &[u8]) -> Option<Vec<u8>> {
-    let headers = abi::headers(Map::Request);
+fn every(headers: &Headers, name: &[u8]) -> Option<Vec<u8>> {
     let values: Vec<&[u8]> = headers.iter().filter(|(sent, _)| sent == name).map(|(_, value)| &**value).collect();
     (!values.is_empty()).then(|| values.join(&b", "[..]))
 }
@@ -92,8 +112,8 @@ impl HttpContext for ReaderStream {
         }
         let head = Head::read(config);
         let headers = abi::headers(Map::Request);
-        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        if !config.routes.needs_body(&head.place(), &headers) {
+        let seen: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        if !config.routes.needs_body(&head.place(), &seen) {
             return Action::Continue;
         }
         // An upgraded request has no end: the gate refuses it, without its body.
@@ -101,10 +121,7 @@ impl HttpContext for ReaderStream {
             hand_on(&BodyFacts::None);
             return Action::Continue;
         }
-        self.reading = Reading::Collecting {
-            content_type: every(b"content-type"),
-            content_encoding: every(b"content-encoding"),
-        };
+        self.reading = Reading::Collecting { head, headers };
         Action::Pause
     }
 
