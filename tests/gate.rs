@@ -438,6 +438,37 @@ fn a_refused_settlement_is_a_402_with_the_failed_receipt() {
 }
 
 #[test]
+fn a_nonce_that_somebody_else_has_spent_buys_nothing_any_more() {
+    let mut world = World::new();
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let reply = br#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used","transaction":""}"#;
+    let first = answer(world.settled(settlement, &CalloutReply::Answered { status: 200, body: reply }));
+    assert_eq!(
+        (first.status, body(&first)["error"].as_str()),
+        (402, Some("invalid_exact_evm_nonce_already_used"))
+    );
+    let again = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!((again.status, body(&again)["error"].as_str()), (402, Some("nonce_already_used")));
+}
+
+#[test]
+fn each_call_has_its_own_time() {
+    let mut configuration = configuration();
+    configuration["facilitators"][0]["verify_timeout"] = json!("2s");
+    configuration["facilitators"][0]["settle_timeout"] = json!("30s");
+    let mut world = World::with(&configuration);
+    let payment = world.payment(1);
+    let (mut gate, verify) = world.verifying(&[("payment-signature", &payment)]);
+    assert_eq!(verify.timeout_ms, 2_000);
+    assert!(world.env(|env| gate.on_verified(TOKEN, &VALID, env)).is_some());
+    let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
+        panic!("not settling")
+    };
+    assert_eq!(settlement.call().timeout_ms, 30_000);
+}
+
+#[test]
 fn an_unknown_settlement_is_never_a_new_challenge() {
     for reply in [
         CalloutReply::Lost,

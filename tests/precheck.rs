@@ -85,10 +85,23 @@ fn selling(recorded: &Recorded, sent: &Sent) -> Config {
 
 /// What becomes of the recorded request at a time: the reason it is refused with, or that it waits for /verify.
 fn outcome(recorded: &Recorded, sent: &Sent, config: &Config, now: u64) -> Result<(), String> {
-    let supported = Supported::parse(include_bytes!("wire/supported.json")).unwrap();
+    outcome_after(
+        recorded,
+        sent,
+        config,
+        now,
+        &[(now, include_str!("wire/supported.json").to_owned())],
+    )
+}
+
+/// The same with the answers of `/supported` that the facilitator has given, and when.
+fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, answers: &[(u64, String)]) -> Result<(), String> {
     let (store, claims, mut notes) = (MemoryStore::new(), Claims::new(1000), Notes::default());
     let mut table = Table::default();
-    supported::share(&store, config, 0, Some(supported), UnixSeconds(now));
+    for (at, answer) in answers {
+        let supported = Supported::parse(answer.as_bytes()).unwrap();
+        supported::share(&store, config, 0, Some(supported), UnixSeconds(*at));
+    }
     table.refresh(&store, config);
     let mut env = Env {
         now: UnixSeconds(now),
@@ -129,6 +142,89 @@ fn every_recorded_payment_passes_at_its_time() {
         let config = selling(recorded, sent);
         assert_eq!(outcome(recorded, sent, &config, sent.at), Ok(()), "{}", recorded.case);
     }
+}
+
+#[test]
+fn a_quote_outlives_the_facilitators_address_for_a_minute() {
+    let old = include_str!("wire/supported.json").to_owned();
+    let new = old.replace(
+        "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
+        "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
+    );
+    assert_ne!(old, new);
+    let recordings = recordings();
+    let (recorded, sent) = recordings
+        .iter()
+        .find(|(recorded, _)| recorded.case == "ts-fetch.upto.chat")
+        .unwrap();
+    let config = selling(recorded, sent);
+    for (seconds_ago, expected) in [(0, Ok(())), (59, Ok(())), (60, Err("invalid_payment_requirements".to_owned()))] {
+        let answers = [(sent.at - 500, old.clone()), (sent.at - seconds_ago, new.clone())];
+        assert_eq!(outcome_after(recorded, sent, &config, sent.at, &answers), expected, "{seconds_ago}");
+    }
+}
+
+#[test]
+fn a_permit_is_taken_in_libertais_words_only() {
+    use base64::Engine as _;
+    let recordings = recordings();
+    let (recorded, sent) = recordings
+        .iter()
+        .find(|(recorded, _)| recorded.case == "libertai.openai-sdk.upto-permit")
+        .unwrap();
+    let config = selling(recorded, sent);
+    let mut payment = recorded.decoded.clone();
+    payment["x402Version"] = json!(1);
+    let value = base64::engine::general_purpose::STANDARD.encode(payment.to_string());
+    let changed = Recorded {
+        case: recorded.case.clone(),
+        header: recorded.header.clone(),
+        value,
+        decoded: payment,
+    };
+    assert_eq!(outcome(&changed, sent, &config, sent.at), Err("unsupported_transfer_method".into()));
+}
+
+#[test]
+fn a_solana_payment_is_held_for_longer_than_a_blockhash_lives() {
+    use base64::Engine as _;
+    use x402_envoy::precheck::{Terms, pre_check};
+    let vectors: Value = serde_json::from_str(include_str!("wire/solana.json")).unwrap();
+    let network = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+    let configuration = json!({
+        "pay_to": {"solana": vectors["seller"]},
+        "accept": [{"scheme": "exact", "network": network, "asset": "USDC", "max_timeout": "1s"}],
+        "facilitators": [{"cluster": "facilitator", "url": "http://127.0.0.1:4022"}],
+        "unmatched": "deny",
+        "routes": [{"name": "paid", "match": {"path": "/paid"}, "price": {"per_request": "$0.001"}}],
+    });
+    let config = parse(configuration.to_string().as_bytes()).unwrap();
+    let said = json!({"kinds": [{"x402Version": 1, "scheme": "exact", "network": "solana", "extra": {"feePayer": vectors["fee_payer"]}}]});
+    let store = MemoryStore::new();
+    let mut table = Table::default();
+    supported::share(
+        &store,
+        &config,
+        0,
+        Some(Supported::parse(said.to_string().as_bytes()).unwrap()),
+        UnixSeconds(1000),
+    );
+    table.refresh(&store, &config);
+    let payment =
+        json!({"x402Version": 1, "scheme": "exact", "network": "solana", "payload": {"transaction": vectors["vectors"][0]["transaction"]}});
+    let value = base64::engine::general_purpose::STANDARD.encode(payment.to_string());
+    let payment = x402_envoy::x402::decode([(&b"x-payment"[..], value.as_bytes())]).unwrap().unwrap();
+    let terms = Terms {
+        offers: &config.routes.by_index(0).unwrap().offers,
+        supported: &table,
+        bounds: &config.pre_check,
+        resource: "http://x/paid",
+        secret: &[1; 16],
+        now: UnixSeconds(1000),
+    };
+    let approved = pre_check(&payment, &terms).unwrap();
+    assert_eq!(Some(&*approved.payer), vectors["payer"].as_str());
+    assert!(approved.expiry >= UnixSeconds(1120), "{}", approved.expiry);
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub enum Note {
     Verified(&'static str),
     /// /settle ended: `settled`, `refused`, `unknown`, `unavailable`.
     Settled(&'static str),
-    /// Money came in: symbol, v1 name of the network, smallest units.
+    /// Money came in: symbol, v1 name of the network, millionths of a token.
     Earned(Box<str>, Box<str>, u128),
     /// A payment was not settled because the backend failed or the client left before.
     Released,

@@ -98,7 +98,11 @@ impl Settlement {
         env.notes.attribute("transaction", &*settled.transaction);
         if let Some(offer) = sale.offer(env) {
             let network = offer.asset.network.v1_name().into();
-            env.notes.event(Note::Earned(offer.asset.symbol.clone(), network, offer.amount.0));
+            env.notes.event(Note::Earned(
+                offer.asset.symbol.clone(),
+                network,
+                offer.amount.millionths(offer.asset.decimals),
+            ));
         }
         edits
             .set

@@ -99,6 +99,9 @@ impl HttpContext for GateStream {
         let unpriced = matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight);
         if unpriced && abi::header(Map::Request, FORWARDED_HEADER).is_none() {
             strip_trusted();
+            if self.worker.config.routes.passes_unmatched() || place.is_cors_preflight {
+                return Action::Continue;
+            }
             let request = Request {
                 place,
                 scheme: b"",

@@ -7,6 +7,33 @@ use crate::x402::Network;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct Atomic(pub u128);
 
+impl Atomic {
+    /// The same in millionths of a token, which a 64-bit counter can add up for tokens of any decimals; a fraction is dropped.
+    pub fn millionths(self, decimals: u8) -> u128 {
+        let shift = |places: u8| 10u128.checked_pow(u32::from(places)).unwrap_or(u128::MAX);
+        match decimals.checked_sub(6) {
+            Some(finer) => self.0.checked_div(shift(finer)).unwrap_or(0),
+            None => self.0.saturating_mul(shift(6u8.saturating_sub(decimals))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn millionths_are_the_same_for_tokens_of_all_decimals() {
+        assert_eq!(Atomic(1_500_000).millionths(6), 1_500_000);
+        assert_eq!(Atomic(1_500_000_000_000_000_000).millionths(18), 1_500_000);
+        assert_eq!(Atomic(999_999_999_999).millionths(18), 0);
+        assert_eq!(Atomic(15).millionths(1), 1_500_000);
+        assert_eq!(Atomic(3).millionths(0), 3_000_000);
+        assert_eq!(Atomic(u128::MAX).millionths(0), u128::MAX);
+        assert_eq!(Atomic(u128::MAX).millionths(255), 0);
+    }
+}
+
 /// How an amount relates to what is paid. Source: x402 v2, "schemes".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {

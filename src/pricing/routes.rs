@@ -58,6 +58,11 @@ impl Routes {
         self.routes.len()
     }
 
+    /// Whether requests that no route takes go on.
+    pub fn passes_unmatched(&self) -> bool {
+        !self.deny_unmatched
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.routes.is_empty()

@@ -74,7 +74,11 @@ fn an_offer_waits_for_the_fact_it_needs() {
     );
     assert!(ready.is_facilitator(A.parse().unwrap()) && !ready.is_facilitator(B.parse().unwrap()));
     assert_eq!(table.ready(&offers[1]), None, "no fee payer is known");
-    assert_eq!(table.next(&offers[0], &ready), None, "the payment is bound to who it names");
+    share(&store, &config, 0, Some(upto(B)), NOW);
+    table.refresh(&store, &config);
+    let first = table.ready(&offers[0]).unwrap();
+    assert_eq!(first.facilitator, 0);
+    assert_eq!(table.next(&offers[0], &first), None, "the payment is bound to who it names");
     let anyone = table.ready(&offers[2]).unwrap();
     assert_eq!(table.next(&offers[2], &anyone).map(|next| next.facilitator), Some(1));
 }

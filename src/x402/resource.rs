@@ -3,7 +3,7 @@
 /// The URL of a resource: what challenges show, and what a v2 payment's `resource.url` must equal.
 ///
 /// Built on `public_url` where the configuration has one, else on the request's own scheme and authority. The path is
-/// taken as the client sent it; its query and fragment are left out, so that one route has one resource however it is called.
+/// taken as it is given, which is normalised; its query and fragment are left out, so that one route has one resource however it is called.
 ///
 /// `https://api.example.com/v1/reports/7`
 pub fn resource_url(public_url: Option<&str>, scheme: &str, authority: &str, path: &str) -> String {

@@ -23,7 +23,7 @@ def bootstrap(path: Path, wasm: Path) -> str:
     """A file as it is, but for the path of the module."""
     (document,) = shipped.documents(path)
     (filename,) = {config["vm_config"]["code"]["local"]["filename"] for config in shipped.wasm_filters(document)}
-    return path.read_text().replace(filename, str(wasm))
+    return path.read_text().replace(filename, str(wasm)).replace(*shipped.STAND_IN)
 
 
 @pytest.mark.parametrize("path", shipped.BOOTSTRAPS, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -96,7 +96,8 @@ def test_many_at_once(plain):
 def test_access_log(plain):
     answer = plain.call("/logged")
     entry = plain.envoy.access_log(test_id=answer.test_id)
-    assert entry["status"] == 200 and entry["details"] == "via_upstream"
+    # The client closes as soon as it has the answer, which Envoy may notice first: its details then speak of that.
+    assert entry["status"] == 200 and entry["upstream"]
 
 
 def test_facilitator_does_as_told(worlds):

@@ -204,6 +204,13 @@ def test_nothing_private_in_the_log(main):
         assert b"private" not in call.request.body and b"private" not in str(call.request.headers).encode()
 
 
+def test_what_every_worker_finds_is_logged_once(worlds):
+    """Whoever is first says it: the shared data are set only if they are absent."""
+    world = worlds.world("warned", changed(public_url="http://shop.example"), workers=4)
+    eventually(lambda: "public_url is http" in world.envoy.log(), "the warning is logged")
+    assert world.envoy.log().count("public_url is http") == 1
+
+
 def test_workers_survived_all_this(main):
     """Last in its file: no VM failed while the tests above and before ran."""
     alive(main)
