@@ -79,7 +79,7 @@ fn unreadable(body: Option<&BodyFacts>) -> &'static str {
             Why::NotJson => "the body's content-type is not application/json",
             Why::Malformed => "the body is not well-formed JSON in UTF-8",
             Why::NotAnObject => "the body is not a JSON object",
-            Why::Duplicate => "the body has a key that matters for its price more than once",
+            Why::Duplicate => "the body has a key that matters for its price, such as model, more than once, or in other letters",
             Why::BadModel => "the body's model is not a short string",
             Why::BadLimit => "one of the body's limits, such as max_tokens or n, is not a whole number above zero",
         },
