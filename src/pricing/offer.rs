@@ -10,10 +10,10 @@ pub struct Atomic(pub u128);
 impl Atomic {
     /// The same in millionths of a token, which a 64-bit counter can add up for tokens of any decimals; a fraction is dropped.
     pub fn millionths(self, decimals: u8) -> u128 {
-        let shift = |places: u8| 10u128.checked_pow(u32::from(places)).unwrap_or(u128::MAX);
+        let shift = |places: u8| 10u128.checked_pow(u32::from(places));
         match decimals.checked_sub(6) {
-            Some(finer) => self.0.checked_div(shift(finer)).unwrap_or(0),
-            None => self.0.saturating_mul(shift(6u8.saturating_sub(decimals))),
+            Some(finer) => shift(finer).and_then(|by| self.0.checked_div(by)).unwrap_or(0),
+            None => self.0.saturating_mul(shift(6u8.saturating_sub(decimals)).unwrap_or(1)),
         }
     }
 }
