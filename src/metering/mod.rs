@@ -17,8 +17,18 @@
 //! ```
 
 mod answer;
+mod body;
 pub mod estimate;
+mod event;
+mod found;
+mod frames;
+mod hold;
+mod keys;
 mod meter;
+mod prefix;
+mod scanner;
+mod sse;
+mod text;
 mod usage;
 
 pub use answer::AnswerKind;
