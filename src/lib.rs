@@ -5,6 +5,7 @@
 //! | [`config`] | the schema, its validation, and the compiled form that every stream shares |
 //! | [`pricing`] | route matching, money, prices, quotes |
 //! | [`reader`] | what a price needs to know of a request's body, and what it changes there |
+//! | [`metering`] | usage read from an LLM's answer as it passes |
 //! | [`x402`] | the wire: payments in four dialects, challenges, receipts, the facilitator's API |
 //! | [`evm`] | addresses, EIP-712, EIP-3009, Permit2, EIP-2612, signature recovery |
 //! | [`precheck`] | all that can be decided about a payment locally, cheapest test first |
@@ -18,6 +19,7 @@
 pub mod config;
 pub mod evm;
 pub mod gate;
+pub mod metering;
 pub mod precheck;
 pub mod pricing;
 pub mod reader;

@@ -47,4 +47,4 @@ pub use route::{Price, Route};
 pub use routes::Routes;
 pub use select::{Condition, Located, Place, RequestFacts, Selection};
 pub(crate) use tokens::TokenTable;
-pub use tokens::{InputEstimate, PerToken, TokenQuote, Usage};
+pub use tokens::{InputEstimate, PerToken, TokenQuote};

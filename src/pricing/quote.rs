@@ -10,7 +10,8 @@ use super::offer::{Atomic, Offer};
 use super::route::{Price, Route};
 use super::routes::Routes;
 use super::select::RequestFacts;
-use super::tokens::{TokenQuote, Usage};
+use super::tokens::TokenQuote;
+use crate::metering::Usage;
 use crate::reader::BodyFacts;
 
 /// What one request costs.

@@ -1,5 +1,6 @@
 //! Quotes, from configuration and body to smallest units, against amounts computed by hand.
 
+use crate::metering::Usage;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -4,6 +4,7 @@ use super::glob::Glob;
 use super::offer::Atomic;
 use super::quote::QuoteRefusal;
 use super::rate::Rates;
+use crate::metering::Usage;
 use crate::reader::{Api, Facts, Rewrite, TokenFacts};
 
 /// A price per token.
@@ -51,19 +52,6 @@ impl Default for InputEstimate {
             overhead: 100,
         }
     }
-}
-
-/// Tokens that a backend reports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Usage {
-    /// All input tokens, the cached ones included.
-    pub input: u64,
-    /// Those of the input tokens that came from a cache.
-    pub cached_input: u64,
-    /// All output tokens, the reasoning ones included.
-    pub output: u64,
-    /// Those of the output tokens that are reasoning.
-    pub reasoning: u64,
 }
 
 /// What a quote per token was computed from: what metering needs later.
