@@ -1,7 +1,7 @@
 //! Reasons: what facilitators say of a payment, and what it means.
 //!
 //! Collected from the published packages: `@x402/core`, `@x402/evm` and `@x402/svm` 2.27.0, `x402` 1.2.0 (npm), `x402` 2.25.0 (PyPI),
-//! `x402-types` 2.0.2 (crates.io). What is not listed is no certain refusal of a settlement.
+//! `x402-types` 2.0.2 (Rust). What is not listed is no certain refusal of a settlement.
 
 use crate::x402::Refusal;
 
