@@ -96,10 +96,11 @@ impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
         let head = Head::read(&self.worker.config);
         let place = head.place();
-        let unpriced = matches!(self.worker.config.routes.locate(&place), Located::Nowhere | Located::Preflight);
+        let located = self.worker.config.routes.locate(&place);
+        let unpriced = matches!(located, Located::Nowhere | Located::Preflight);
         if unpriced && abi::header(Map::Request, FORWARDED_HEADER).is_none() {
             strip_trusted();
-            if self.worker.config.routes.passes_unmatched() || place.is_cors_preflight {
+            if self.worker.config.routes.passes_unmatched() || located == Located::Preflight {
                 return Action::Continue;
             }
             let request = Request {

@@ -103,6 +103,12 @@ def test_unmatched_deny(deny, protocol, path):
     assert deny.reached(answer) == 0
 
 
+def test_deny_is_not_passed_by_what_only_looks_like_a_preflight(deny):
+    headers = [("origin", "https://shop.example"), ("access-control-request-method", "POST")]
+    answer = deny.call("/nowhere", "options", headers, protocol="h2", may_close=True)
+    assert deny.reached(answer) == 0 and answer.status != 200, answer
+
+
 def test_deny_lets_named_ones_through(deny):
     free(deny, deny.call("/free"))
     payment = deny.payment("/paid")
