@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 use support::{NOW, Payer, Terms, base64, unbase64, v1, v2};
 use x402_envoy::config::{Config, parse};
 use x402_envoy::gate::{
-    Call, CalloutReply, CalloutToken, Edits, Endpoint, Env, Gate, Note, Notes, Request, RequestEffect, Response, ResponseEffect,
+    Call, CalloutReply, CalloutToken, Edits, Endpoint, Env, Gate, Note, Notes, Released, Request, RequestEffect, Response, ResponseEffect,
     Settlement, open,
 };
-use x402_envoy::pricing::Place;
+use x402_envoy::pricing::{End, Place};
 use x402_envoy::reader::{BodyFacts, read_body};
 use x402_envoy::replay::{Claims, MemoryStore, UnixSeconds};
 use x402_envoy::supported::Table;
@@ -80,6 +80,7 @@ impl World {
     fn env<T>(&mut self, event: impl FnOnce(&mut Env<'_>) -> T) -> T {
         event(&mut Env {
             now: UnixSeconds(self.now),
+            now_ms: self.now * 1000,
             config: &self.config,
             supported: &self.table,
             store: &self.store,
@@ -160,6 +161,7 @@ impl World {
                 &Response {
                     status,
                     from_backend,
+                    ended: false,
                     headers: &headers,
                 },
                 env,
@@ -167,7 +169,7 @@ impl World {
         })
     }
 
-    fn settled(&mut self, settlement: Settlement, reply: &CalloutReply<'_>) -> ResponseEffect {
+    fn settled(&mut self, settlement: Settlement, reply: &CalloutReply<'_>) -> Released {
         self.env(|env| settlement.settled(reply, env))
     }
 
@@ -195,16 +197,43 @@ fn body(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-fn answer(effect: ResponseEffect) -> Answer {
-    match effect {
-        ResponseEffect::Answer(answer) => answer,
+/// What becomes of an answer's headers, with or without a settlement before.
+enum Out {
+    Answer(Answer),
+    Edit(Edits),
+    Other,
+}
+
+impl From<ResponseEffect> for Out {
+    fn from(effect: ResponseEffect) -> Self {
+        match effect {
+            ResponseEffect::Answer(answer) => Self::Answer(answer),
+            ResponseEffect::Edit(edits) => Self::Edit(edits),
+            ResponseEffect::Pass | ResponseEffect::Settle(_) => Self::Other,
+        }
+    }
+}
+
+impl From<Released> for Out {
+    fn from(effect: Released) -> Self {
+        match effect {
+            Released::Answer(answer) => Self::Answer(answer),
+            Released::Edit(edits) => Self::Edit(edits),
+            Released::End(_) => Self::Other,
+        }
+    }
+}
+
+fn answer(effect: impl Into<Out>) -> Answer {
+    match effect.into() {
+        Out::Answer(answer) => answer,
         _ => panic!("not answered"),
     }
 }
 
-fn edits(effect: ResponseEffect) -> Edits {
-    match effect {
-        ResponseEffect::Edit(edits) => edits,
+fn edits(effect: impl Into<Out>) -> Edits {
+    match effect.into() {
+        Out::Edit(edits) => edits,
         _ => panic!("not let through"),
     }
 }
@@ -270,10 +299,10 @@ fn a_payment_in_use_is_a_conflict_and_is_free_again_when_the_client_leaves() {
         None,
         "a client that is told to wait is not asked to pay again"
     );
-    world.env(|env| gate.on_end(env));
+    world.env(|env| gate.on_end(End::ClientGone, env));
     let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
     assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 409);
-    world.env(|env| gate.on_end(env));
+    world.env(|env| gate.on_end(End::ClientGone, env));
     world.verifying(&[("payment-signature", &payment)]);
     assert_eq!(world.counted(&Note::Released), 2);
 }
@@ -764,7 +793,7 @@ fn a_paid_request_that_comes_again_is_not_let_through() {
     let (mut gate, edits) = world.forwarded(&[("payment-signature", &payment)]);
     let mark = edits.set.iter().find(|(name, _)| *name == "x-x402-forwarded").unwrap().1.clone();
     // Envoy redirects internally: the first request ends without an answer, the second one carries its headers.
-    world.env(|env| gate.on_end(env));
+    world.env(|env| gate.on_end(End::ClientGone, env));
     for path in ["/paid", "/healthz", "/elsewhere", "/model"] {
         let (_, RequestEffect::Answer(answer)) = world.request(path, &[("x-x402-forwarded", mark.as_bytes())], None) else {
             panic!("{path} was let through")
@@ -796,7 +825,7 @@ fn a_signature_that_nobody_has_proven_holds_no_claim() {
         panic!("two requests for one payment")
     };
     assert_eq!(second.status, 409);
-    world.env(|env| attacker.on_end(env));
+    world.env(|env| attacker.on_end(End::ClientGone, env));
     assert_eq!(
         world.refused(&[("payment-signature", &good)]).status,
         409,
@@ -820,7 +849,7 @@ fn a_client_that_left_before_the_settlement_is_not_charged() {
     let mut world = World::new();
     let payment = world.payment(1);
     let settlement = world.settling(&[("payment-signature", &payment)]);
-    world.env(|env| settlement.abandon(env));
+    assert!(world.env(|env| Box::new(settlement).abandon(env)).is_none());
     world.verifying(&[("payment-signature", &payment)]);
 }
 

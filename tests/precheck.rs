@@ -105,6 +105,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
     table.refresh(&store, config);
     let mut env = Env {
         now: UnixSeconds(now),
+        now_ms: now * 1000,
         config,
         supported: &table,
         store: &store,

@@ -13,6 +13,7 @@ mod duration;
 mod error;
 mod facilitators;
 mod fields;
+mod flow;
 mod matching;
 mod policy;
 mod price;

@@ -8,11 +8,11 @@ use super::facilitators::for_network;
 use super::fields::{Errors, Node};
 use super::price::{self, Charge};
 use super::text::is_header_value;
-use super::{ChallengeStyle, Facilitator, matching};
+use super::{ChallengeStyle, Facilitator, flow, matching};
 use crate::pricing::{Offer, Route, Scheme, Transfer};
 
 /// Fields of a route that other versions have.
-const LATER: &[&str] = &["flow", "verify", "metered", "limits", "settle_on", "redeliver", "settlement"];
+const LATER: &[&str] = &["verify", "limits", "settle_on", "redeliver", "settlement"];
 
 /// What routes are compiled with.
 pub(super) struct Base<'b> {
@@ -56,7 +56,7 @@ fn read_one<'v>(
     complained: &mut BTreeSet<String>,
     errors: &mut Errors,
 ) -> Option<Compiled> {
-    let known = ["name", "match", "price", "accept", "description", "mime_type"];
+    let known = ["name", "match", "price", "accept", "flow", "metered", "description", "mime_type"];
     let fields = node.fields(&known, LATER, errors)?;
     let name = fields.require("name", "a name of letters, digits, '-' and '_'", errors);
     let name = name.and_then(|node| name_of(&node, names, errors));
@@ -101,6 +101,7 @@ fn read_one<'v>(
     let settled = |template| settled_by(template, base.facilitators, complained, errors);
     let mut placed: Vec<Placed> = templates.into_iter().map(settled).collect();
     let price = charge::compile(&charge, &mut placed, errors);
+    let flow = flow::read(&fields, &placed, errors);
     let offers: Vec<Offer> = placed.into_iter().map(|(offer, _)| offer).collect();
     check_permits(node, &offers, base.challenge, errors);
     Some(Compiled {
@@ -108,6 +109,7 @@ fn read_one<'v>(
             name: name?.into(),
             matcher,
             price: price?,
+            flow: flow?,
             offers,
             description: description?.into(),
             mime_type: mime_type?.into(),

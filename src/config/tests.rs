@@ -129,7 +129,17 @@ fn each_mistake_is_named_where_it_is() {
         (
             "/routes/0/flow",
             json!("metered"),
-            "routes[0].flow: found a field that is not supported in this version",
+            "routes[0].flow: found metered on a route without an offer that can be metered, expected an offer of scheme upto",
+        ),
+        (
+            "/routes/0/flow",
+            json!("upfront"),
+            "routes[0].flow: found \"upfront\", expected authorization or metered",
+        ),
+        (
+            "/routes/0/metered",
+            json!({}),
+            "routes[0].metered: found terms of metering on a route that is not metered, expected flow: metered beside it",
         ),
         ("/ledger", json!({}), "ledger: found a field that is not supported in this version"),
         ("/routes/0/name", json!("a b"), "routes[0].name"),

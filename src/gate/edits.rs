@@ -1,5 +1,6 @@
 //! Changes to headers: what the backend and the client are told, and what is kept from them.
 
+use super::overrides;
 use super::sale::Sale;
 use crate::pricing::Offer;
 
@@ -91,10 +92,16 @@ impl Edits {
         self
     }
 
+    /// Asks the backend for an answer that can be read as it passes.
+    pub(super) fn unencoded(mut self) -> Self {
+        self.set.push(("accept-encoding", "identity".into()));
+        self
+    }
+
     /// What every answer of a priced route loses: the backend's word to the filter, and receipts that are not ours.
     pub(super) fn strip_answer(headers: &[(&[u8], &[u8])]) -> Self {
         let mut edits = Self::default();
-        edits.remove_present(headers, &["settlement-overrides"]);
+        edits.remove_present(headers, &[overrides::HEADER]);
         edits.remove_present(headers, &RECEIPT_HEADERS);
         edits
     }

@@ -79,6 +79,68 @@ pub enum RequestEffect {
     Verify(Box<Dispatch>),
 }
 
+/// What the host does with an answer that waited for its settlement.
+#[must_use]
+pub enum Released {
+    /// Let it go on, with these changes to its headers.
+    Edit(Edits),
+    /// Answer in the backend's place; no byte of its answer leaves.
+    Answer(Answer),
+    /// It was delivered already, but for its end.
+    End(EndEffect),
+}
+
+/// What the host does with the end of a metered answer.
+#[must_use]
+pub enum EndEffect {
+    /// Let it end, with these words if there are any.
+    Finish(Option<LastWords>),
+    /// Let it not end: the client must see that something is missing.
+    Break,
+}
+
+/// A receipt that comes after the answer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastWords {
+    /// Name of the trailer, in lower case.
+    pub name: &'static str,
+    /// Its value.
+    pub value: String,
+    /// Whether the answer is a stream of events, which takes the same as a last comment.
+    pub in_body: bool,
+}
+
+impl LastWords {
+    pub(super) fn of(receipt: Option<(&'static str, String)>, in_body: bool) -> Option<Self> {
+        receipt.map(|(name, value)| Self { name, value, in_body })
+    }
+
+    /// The comment that ends a stream of events.
+    pub fn comment(&self) -> String {
+        format!(": {} {}\n\n", self.name, self.value)
+    }
+}
+
+/// What the host does with a part of an answer's body.
+#[must_use]
+pub struct BodyEffect {
+    /// What passes in place of these bytes; `None`: they do.
+    pub bytes: Option<Vec<u8>>,
+    /// And then.
+    pub next: Next,
+}
+
+/// What comes after a part of a body.
+#[must_use]
+pub enum Next {
+    /// The next part.
+    Go,
+    /// Hold the end back and hand this to the root context.
+    Settle(Box<Settlement>),
+    /// The end, at once.
+    End(EndEffect),
+}
+
 /// What the host does with an answer's headers.
 #[must_use]
 pub enum ResponseEffect {

@@ -9,6 +9,8 @@ use crate::x402::Refusal;
 pub struct Env<'a> {
     /// When the event happened.
     pub now: UnixSeconds,
+    /// The same in milliseconds, for durations.
+    pub now_ms: u64,
     /// The configuration of this stream's plugin.
     pub config: &'a Config,
     /// What the facilitators have said of themselves.
@@ -49,6 +51,12 @@ pub enum Note {
     Earned(Box<str>, Box<str>, u128),
     /// A payment was not settled because the backend failed or the client left before.
     Released,
+    /// A metered answer was delivered and its settlement refused, or could not be asked for.
+    ServedUnsettled,
+    /// What the backend said it used costs more than was quoted: no more than the quote is charged.
+    UsageAboveQuote,
+    /// The backend's `Settlement-Overrides` could not be followed.
+    OverrideIgnored,
     /// Claims alive changed by this many.
     Claims(i64),
 }

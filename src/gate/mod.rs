@@ -9,6 +9,8 @@
 //!         Answered                      Answered                  Done, claim released   Answered
 //! ```
 //!
+//! A metered answer streams between Forwarding and Settling: the settlement then holds back its end alone.
+//!
 //! A gate is consumed by each event and gives back the next one with what the host has to do. Pausing is a type: the only
 //! effects that pause a stream ([`RequestEffect::Verify`], [`ResponseEffect::Settle`]) carry the call that will end the pause,
 //! and a gate that waits for /verify can only be made from the token of a call that was sent ([`Waiting::sent`]).
@@ -23,22 +25,29 @@ mod env;
 mod hold;
 mod keys;
 mod order;
+mod overrides;
 mod redirect;
 mod request;
 mod response;
 mod sale;
 mod settlement;
+mod streaming;
 mod verifying;
 
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
-pub use effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect};
+pub use effects::{
+    BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Released, RequestEffect, ResponseEffect,
+};
 pub use env::{Env, Note, Notes};
 pub use request::{Request, open};
 pub use response::Response;
 pub use settlement::Settlement;
+pub use streaming::Streaming;
 pub use verifying::{Dispatch, Verifying, Waiting};
 
+use crate::pricing::End;
 use response::{Forwarding, Keyed};
+use settlement::Due;
 
 /// The state of one request's payment.
 #[derive(Default)]
@@ -56,6 +65,8 @@ pub enum Gate {
     Verifying(Box<Verifying>),
     /// The backend is at work; nothing has been settled.
     Forwarding(Box<Forwarding>),
+    /// The answer is metered as it passes, and settled at its end.
+    Streaming(Box<Streaming>),
 }
 
 impl Gate {
@@ -81,7 +92,7 @@ impl Gate {
         match core::mem::take(self) {
             Self::Done => ResponseEffect::Pass,
             // The answer is ours, or a local reply (a timeout) that overtook a settlement.
-            waiting @ (Self::Answered | Self::Settling) => {
+            waiting @ (Self::Answered | Self::Settling | Self::Streaming(_)) => {
                 *self = waiting;
                 ResponseEffect::Pass
             }
@@ -103,12 +114,57 @@ impl Gate {
         !matches!(self, Self::Verifying(_) | Self::Answered)
     }
 
-    /// The stream has ended, however it did. Whatever claim the gate still holds is released.
-    pub fn on_end(&mut self, env: &mut Env<'_>) {
+    /// Whether the answer's body is to be shown to [`Gate::on_response_body`].
+    pub fn reads_response(&self) -> bool {
+        matches!(self, Self::Streaming(_))
+    }
+
+    /// The next bytes of the answer, whole as they came; `last`: none will follow.
+    ///
+    /// The end of an answer that is not metered is [`Next::Go`] like any other part of it.
+    pub fn on_response_body(&mut self, bytes: &[u8], last: bool, env: &mut Env<'_>) -> BodyEffect {
+        match core::mem::take(self) {
+            Self::Streaming(streaming) => {
+                let (next, effect) = streaming.chunk(bytes, last, env);
+                *self = next;
+                effect
+            }
+            other => {
+                *self = other;
+                BodyEffect {
+                    bytes: None,
+                    next: Next::Go,
+                }
+            }
+        }
+    }
+
+    /// How long the answer that is to come may take before it has to be ended, in milliseconds: its price ends there.
+    pub fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        match self {
+            Self::Forwarding(forwarding) => forwarding.longest_ms(env),
+            _ => None,
+        }
+    }
+
+    /// Whether the answer has been sold: it is on its way to the client, or waits for its settlement.
+    pub fn has_sold(&self) -> bool {
+        matches!(self, Self::Settling | Self::Streaming(_))
+    }
+
+    /// The stream has ended, however it did. Whatever claim the gate still holds is released, unless its answer was metered: then
+    /// what is returned has to be settled, without anybody waiting for it.
+    pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
         match core::mem::take(self) {
             Self::Done | Self::Answered | Self::Settling | Self::Keyed(_) => {}
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
+            Self::Streaming(streaming) => {
+                if let Due::Settlement(settlement) = streaming.settle(end, env) {
+                    return Some(settlement);
+                }
+            }
         }
+        None
     }
 }

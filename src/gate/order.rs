@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::env::Env;
 use super::keys::{self, Key};
 use super::request::Request;
-use crate::pricing::{Offer, Quote, Route, resource_path};
+use crate::pricing::{Basis, Offer, Quote, Route, resource_path};
 use crate::x402::{Hints, Resource, resource_url};
 
 /// What was asked for, at what price, and what kind of client an answer must suit.
@@ -13,7 +13,7 @@ pub(super) struct Order {
     /// Index of the route.
     route: usize,
     /// What this request costs.
-    quote: Quote,
+    pub(super) quote: Quote,
     /// The resource's URL, as this filter derives it: never from what a payment says.
     pub(super) resource: String,
     pub(super) hints: Hints,
@@ -46,6 +46,11 @@ impl Order {
     /// The route, and its index. `None` cannot happen while the configuration that the stream began with is in use.
     pub(super) fn route<'a>(&self, env: &Env<'a>) -> Option<(usize, &'a Route)> {
         env.config.routes.by_index(self.route).map(|route| (self.route, route))
+    }
+
+    /// What the quote was computed from.
+    pub(super) fn basis(&self) -> &Basis {
+        self.quote.basis()
     }
 
     /// The route's offers with their amounts for this request, in order of preference.

@@ -8,6 +8,8 @@ use super::env::{Env, Note};
 use super::order::Order;
 use super::sale::Sale;
 use super::settlement::Settlement;
+use super::streaming::{Streaming, told};
+use crate::pricing::Price;
 use crate::x402::Refusal;
 
 /// The headers of an answer.
@@ -17,6 +19,8 @@ pub struct Response<'a> {
     pub status: u16,
     /// Whether the backend gave this answer, rather than Envoy or another filter (`code_details` is `via_upstream`).
     pub from_backend: bool,
+    /// Whether it has no body.
+    pub ended: bool,
     /// Every header, names in lower case.
     pub headers: &'a [(&'a [u8], &'a [u8])],
 }
@@ -63,10 +67,16 @@ impl Forwarding {
     }
 
     pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
-        let edits = Edits::strip_answer(response.headers);
+        let stripped = || Edits::strip_answer(response.headers);
         if response.is_paid_for() {
-            let edits = edits.private(response.headers, &self.sale);
-            return Settlement::begin(self.sale, edits, env);
+            let edits = stripped().private(response.headers, &self.sale);
+            if self.sale.terms(env).is_some() {
+                return Streaming::begin(self.sale, response, edits, env);
+            }
+            let told = told(&self.sale, response.headers, env);
+            if let Some(amount) = told.or_else(|| Some(self.sale.offer(env)?.amount)) {
+                return Settlement::begin(self.sale, amount, edits, env);
+            }
         }
         env.notes.event(Note::Released);
         if !response.is_failure() {
@@ -77,7 +87,15 @@ impl Forwarding {
         }
         env.notes.attribute("outcome", "not_charged");
         self.sale.hold.release(env);
-        (Gate::Done, ResponseEffect::Edit(edits))
+        (Gate::Done, ResponseEffect::Edit(stripped()))
+    }
+
+    /// How long an answer that is priced by the minute may take.
+    pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        match &self.sale.order.route(env)?.1.price {
+            Price::PerMinute(price) => Some(price.longest_ms()),
+            _ => None,
+        }
     }
 
     /// The stream ended before the backend's headers came: a reset, or the client left.

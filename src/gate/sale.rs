@@ -6,7 +6,7 @@ use super::effects::{Call, Endpoint};
 use super::env::Env;
 use super::hold::Hold;
 use super::order::Order;
-use crate::pricing::Offer;
+use crate::pricing::{Atomic, Charged, Delivery, MeteredTerms, Offer};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
 use crate::x402::{Payable, Payment, Receipt};
@@ -40,7 +40,9 @@ impl Sale {
     }
 
     /// The call to the facilitator, in the payment's own version of the protocol unless only the other one is spoken.
-    pub(super) fn call(&self, endpoint: Endpoint, env: &Env<'_>) -> Option<Call> {
+    ///
+    /// `amount` is what is to be settled, if that is not the quote.
+    pub(super) fn call(&self, endpoint: Endpoint, amount: Option<Atomic>, env: &Env<'_>) -> Option<Call> {
         let ((_, route), offer) = (self.order.route(env)?, self.offer(env)?);
         let facilitator = env.config.facilitators.get(self.ready.facilitator)?;
         let payable = Payable {
@@ -56,7 +58,7 @@ impl Sale {
             .filter(|speaks| speaks.v1 || speaks.v2)
             .unwrap_or(Speaks { v1: true, v2: true });
         let listing = self.order.listing(route);
-        let body = verify_or_settle_body(&self.payment, &payable, &listing, offer.amount, speaks).ok()?;
+        let body = verify_or_settle_body(&self.payment, &payable, &listing, amount.unwrap_or(offer.amount), speaks).ok()?;
         let timeout_ms = match endpoint {
             Endpoint::Settle => facilitator.settle_timeout_ms,
             Endpoint::Verify | Endpoint::Supported => facilitator.verify_timeout_ms,
@@ -67,6 +69,29 @@ impl Sale {
             body,
             timeout_ms,
         })
+    }
+
+    /// What its answer is metered by; `None`: it pays the quote, or what the backend says, before its answer leaves.
+    pub(super) fn terms<'a>(&self, env: &Env<'a>) -> Option<&'a MeteredTerms> {
+        let (_, route) = self.order.route(env)?;
+        route.metered(self.offer(env)?.scheme)
+    }
+
+    /// What is charged for what was delivered. Where that cannot be known, which cannot happen, nothing is.
+    pub(super) fn charge(&self, delivery: &Delivery, env: &Env<'_>) -> Charged {
+        let charged = || {
+            let (_, route) = self.order.route(env)?;
+            self.order.quote.charge(route, self.offer, self.terms(env)?, delivery)
+        };
+        charged().unwrap_or(Charged {
+            amount: Atomic(0),
+            capped: false,
+        })
+    }
+
+    /// The name of the header, or the trailer, in which the client gets its receipt.
+    pub(super) fn receipt_name(&self) -> &'static str {
+        Receipt::name(self.payment.dialect)
     }
 
     /// The header that tells the client of its settlement, `error` being why it failed.

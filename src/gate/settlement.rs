@@ -5,41 +5,93 @@
 use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
-use super::effects::{Call, CalloutReply, Endpoint, ResponseEffect};
+use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, ResponseEffect};
 use super::env::{Env, Note};
 use super::sale::Sale;
-use crate::x402::Refusal;
+use crate::pricing::Atomic;
 use crate::x402::facilitator::{Settle, Settled, parse_settle};
+use crate::x402::{Answer, Refusal};
 
-/// A payment that is being settled, with the answer that waits for it.
+/// A payment that is being settled, with what waits for it.
 pub struct Settlement {
     sale: Sale,
-    edits: Edits,
+    amount: Atomic,
+    waits: Waits,
     call: Call,
 }
 
+/// What waits for a settlement.
+enum Waits {
+    /// The whole answer: it leaves with these changes once it is paid for.
+    Headers(Edits),
+    /// The end of a metered answer, the rest of which the client has had. `in_body`: it takes a last comment.
+    End { in_body: bool },
+}
+
+/// What an answer that was delivered still needs.
+pub(super) enum Due {
+    /// Nothing: it cost nothing, or what it cost cannot be asked for.
+    Nothing(EndEffect),
+    /// To be settled.
+    Settlement(Box<Settlement>),
+}
+
 impl Settlement {
-    pub(super) fn begin(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+    /// Before the answer leaves.
+    pub(super) fn begin(sale: Sale, amount: Atomic, mut edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if sale.hold.has_lapsed(env) {
             // The backend took so long that the payment has run out: it cannot be settled, and its claim may be gone.
             env.notes.event(Note::Settled("refused"));
             let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, "");
             return (Gate::Answered, ResponseEffect::Answer(answer));
         }
-        match sale.call(Endpoint::Settle, env) {
+        if amount.0 == 0 {
+            sale.hold.release(env);
+            free(env);
+            edits.set.extend(sale.receipt("", Some("0"), None, env));
+            return (Gate::Done, ResponseEffect::Edit(edits));
+        }
+        match sale.call(Endpoint::Settle, Some(amount), env) {
             Some(call) => {
                 // What the access log says if the client leaves before the outcome is known.
                 env.notes.attribute("outcome", "settling");
-                (Gate::Settling, ResponseEffect::Settle(Box::new(Self { sale, edits, call })))
+                let waits = Waits::Headers(edits);
+                let settlement = Self { sale, amount, waits, call };
+                (Gate::Settling, ResponseEffect::Settle(Box::new(settlement)))
             }
             None => (Gate::Answered, ResponseEffect::Answer(not_sent(&sale, env))),
         }
     }
 
-    /// The client left before the call was sent: it is not charged for what it will not get.
-    pub fn abandon(self, env: &mut Env<'_>) {
-        env.notes.event(Note::Released);
-        self.sale.hold.release(env);
+    /// After the answer was delivered.
+    pub(super) fn after(sale: Sale, amount: Atomic, in_body: bool, env: &mut Env<'_>) -> Due {
+        if amount.0 == 0 {
+            sale.hold.release(env);
+            free(env);
+            let receipt = sale.receipt("", Some("0"), None, env);
+            return Due::Nothing(EndEffect::Finish(LastWords::of(receipt, in_body)));
+        }
+        match sale.call(Endpoint::Settle, Some(amount), env) {
+            Some(call) => {
+                let waits = Waits::End { in_body };
+                Due::Settlement(Box::new(Self { sale, amount, waits, call }))
+            }
+            // Cannot happen: the same call was made for /verify.
+            None => Due::Nothing(unsettled(&sale, "no facilitator", env)),
+        }
+    }
+
+    /// The client left before the call was sent. Gives the settlement back if it is to be sent all the same, because the client has
+    /// had what it pays for; else the payment is given back.
+    pub fn abandon(self: Box<Self>, env: &mut Env<'_>) -> Option<Box<Self>> {
+        match self.waits {
+            Waits::End { .. } => Some(self),
+            Waits::Headers(_) => {
+                env.notes.event(Note::Released);
+                self.sale.hold.release(env);
+                None
+            }
+        }
     }
 
     /// The VM may end before the answer comes (Envoy does not wait for it when the module itself is replaced): then nobody knows whether
@@ -53,18 +105,34 @@ impl Settlement {
         &self.call
     }
 
+    /// How long the client may be kept waiting for the outcome, in milliseconds; `None`: until it is known.
+    pub fn patience_ms(&self, env: &Env<'_>) -> Option<u32> {
+        match self.waits {
+            Waits::Headers(_) => None,
+            Waits::End { .. } => Some(self.sale.terms(env).map_or(0, |terms| terms.receipt_wait_ms)),
+        }
+    }
+
+    /// The name of the trailer that is to carry the receipt of a metered answer.
+    pub fn receipt_name(&self) -> &'static str {
+        self.sale.receipt_name()
+    }
+
     /// The facilitator answered, or the call failed: ends the claim and says what becomes of the answer.
     ///
     /// Must be called exactly once for each settlement, client or no client.
-    pub fn settled(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> ResponseEffect {
-        let outcome = match reply {
-            CalloutReply::NotSent => return ResponseEffect::Answer(not_sent(&self.sale, env)),
-            CalloutReply::Lost => Settle::Unknown {
+    pub fn settled(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
+        let outcome = match (reply, &self.waits) {
+            (CalloutReply::NotSent, Waits::Headers(_)) => return Released::Answer(not_sent(&self.sale, env)),
+            (CalloutReply::NotSent, Waits::End { .. }) => {
+                return Released::End(unsettled(&self.sale, "it cannot be reached", env));
+            }
+            (CalloutReply::Lost, _) => Settle::Unknown {
                 why: "it did not answer".into(),
                 transaction: None,
             },
-            CalloutReply::Answered { status, body } => match self.sale.offer(env) {
-                Some(offer) => parse_settle(*status, body, &offer.asset.network, offer.amount.0 == 0),
+            (CalloutReply::Answered { status, body }, _) => match self.sale.offer(env) {
+                Some(offer) => parse_settle(*status, body, &offer.asset.network, false),
                 None => Settle::Unknown {
                     why: "the offer is gone".into(),
                     transaction: None,
@@ -72,13 +140,17 @@ impl Settlement {
             },
         };
         match outcome {
-            Settle::Settled(settled) => self.paid(settled, env),
+            Settle::Settled(settled) => self.paid(&settled, env),
             Settle::Refused {
                 reason,
                 refusal,
                 transaction,
             } => {
-                self.sale.hold.release(env);
+                match self.waits {
+                    Waits::Headers(_) => self.sale.hold.release(env),
+                    // It has bought its answer, and is not to buy another one.
+                    Waits::End { .. } => self.sale.hold.spend(env),
+                }
                 self.refused(refusal, &reason, transaction, env)
             }
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
@@ -90,38 +162,54 @@ impl Settlement {
         }
     }
 
-    fn paid(self, settled: Settled, env: &mut Env<'_>) -> ResponseEffect {
-        let Self { sale, mut edits, .. } = self;
+    fn paid(self, settled: &Settled, env: &mut Env<'_>) -> Released {
+        let Self { sale, amount, waits, .. } = self;
         sale.hold.spend(env);
         env.notes.event(Note::Settled("settled"));
         env.notes.attribute("outcome", "paid");
+        env.notes.attribute("settled", amount.0.to_string());
         env.notes.attribute("transaction", &*settled.transaction);
         if let Some(offer) = sale.offer(env) {
             let network = offer.asset.network.v1_name().into();
-            env.notes.event(Note::Earned(
-                offer.asset.symbol.clone(),
-                network,
-                offer.amount.millionths(offer.asset.decimals),
-            ));
+            let earned = amount.millionths(offer.asset.decimals);
+            env.notes.event(Note::Earned(offer.asset.symbol.clone(), network, earned));
         }
-        edits
-            .set
-            .extend(sale.receipt(&settled.transaction, settled.amount.as_deref(), None, env));
-        ResponseEffect::Edit(edits)
+        let said = settled.amount.clone();
+        let receipt = |amount: Option<String>| sale.receipt(&settled.transaction, amount.as_deref(), None, env);
+        match waits {
+            Waits::Headers(mut edits) => {
+                edits.set.extend(receipt(said));
+                Released::Edit(edits)
+            }
+            // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
+            Waits::End { in_body } => {
+                let receipt = receipt(said.or_else(|| Some(amount.0.to_string())));
+                Released::End(EndEffect::Finish(LastWords::of(receipt, in_body)))
+            }
+        }
     }
 
-    fn refused(self, refusal: Refusal, reason: &str, transaction: Option<String>, env: &mut Env<'_>) -> ResponseEffect {
+    fn refused(self, refusal: Refusal, reason: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
         env.notes.event(Note::Settled("refused"));
         let sale = &self.sale;
+        if let Waits::End { .. } = self.waits {
+            env.notes.event(Note::ServedUnsettled);
+            env.notes.attribute("outcome", "served_unsettled");
+            let facilitator = sale.facilitator(env);
+            env.notes.warnings.push(format!(
+                "facilitator {facilitator}: /settle refused a delivered answer: {reason}; it was not paid for"
+            ));
+            return Released::End(EndEffect::Break);
+        }
         let mut answer = refuse(env, &sale.order, refusal, Some(reason), "");
         answer
             .headers
             .extend(sale.receipt(transaction.as_deref().unwrap_or_default(), None, Some(reason), env));
-        ResponseEffect::Answer(answer)
+        Released::Answer(answer)
     }
 
     /// The money may have moved: no new challenge, or an honest client would pay twice.
-    fn unknown(self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> ResponseEffect {
+    fn unknown(self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
         self.sale.hold.keep_pending(env);
         env.notes.event(Note::Settled("unknown"));
         env.notes.attribute("transaction", transaction.unwrap_or_default());
@@ -129,13 +217,38 @@ impl Settlement {
             "facilitator {}: /settle: {why}; the payment is held as pending",
             self.sale.facilitator(env)
         ));
-        ResponseEffect::Answer(refuse(env, &self.sale.order, Refusal::SettlementPending, None, ""))
+        match self.waits {
+            Waits::Headers(_) => Released::Answer(refuse(env, &self.sale.order, Refusal::SettlementPending, None, "")),
+            Waits::End { .. } => {
+                env.notes.attribute("outcome", Refusal::SettlementPending.row().reason);
+                Released::End(EndEffect::Finish(None))
+            }
+        }
     }
 }
 
+fn free(env: &mut Env<'_>) {
+    env.notes.event(Note::Released);
+    env.notes.attribute("outcome", "nothing_due");
+    env.notes.attribute("settled", "0");
+}
+
 /// The facilitator certainly did not get the request: nothing was settled, and the payment may be sent again.
-fn not_sent(sale: &Sale, env: &mut Env<'_>) -> crate::x402::Answer {
+fn not_sent(sale: &Sale, env: &mut Env<'_>) -> Answer {
     env.notes.event(Note::Settled("unavailable"));
     sale.hold.release(env);
     refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "")
+}
+
+/// The facilitator certainly did not get the request, and the client has had its answer: the payment buys no other one.
+fn unsettled(sale: &Sale, why: &str, env: &mut Env<'_>) -> EndEffect {
+    sale.hold.keep_pending(env);
+    env.notes.event(Note::Settled("unavailable"));
+    env.notes.event(Note::ServedUnsettled);
+    env.notes.attribute("outcome", "served_unsettled");
+    let facilitator = sale.facilitator(env);
+    env.notes.warnings.push(format!(
+        "facilitator {facilitator}: /settle of a delivered answer: {why}; it was not paid for"
+    ));
+    EndEffect::Finish(None)
 }

@@ -25,7 +25,7 @@ pub struct Waiting {
 
 impl Dispatch {
     pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        match sale.call(Endpoint::Verify, env) {
+        match sale.call(Endpoint::Verify, None, env) {
             Some(call) => {
                 let waiting = Waiting { sale, edits };
                 (Gate::Done, RequestEffect::Verify(Box::new(Self { call, waiting })))
@@ -123,7 +123,10 @@ impl Verifying {
             return unavailable(&sale, env);
         };
         let asset = &offer.asset;
-        let edits = edits.tell_backend(&sale.payer, &offer, redirect::mark(env.secret));
+        let mut edits = edits.tell_backend(&sale.payer, &offer, redirect::mark(env.secret));
+        if sale.terms(env).is_some() {
+            edits = edits.unencoded();
+        }
         env.notes.attribute("payer", &*sale.payer);
         env.notes.attribute("network", asset.network.as_str());
         env.notes.attribute("asset", &*asset.symbol);

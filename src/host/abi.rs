@@ -19,6 +19,7 @@ pub(super) enum Map {
     Request = 0,
     RequestTrailers = 1,
     Response = 2,
+    ResponseTrailers = 3,
     CallResponse = 6,
 }
 
@@ -26,6 +27,7 @@ pub(super) enum Map {
 #[derive(Clone, Copy)]
 pub(super) enum Buffer {
     RequestBody = 0,
+    ResponseBody = 1,
     CallResponseBody = 4,
     PluginConfiguration = 7,
 }
@@ -69,6 +71,7 @@ unsafe extern "C" {
     fn proxy_get_shared_data(key: *const u8, key_size: usize, data: *mut *mut u8, size: *mut usize, cas: *mut u32) -> u32;
     fn proxy_set_shared_data(key: *const u8, key_size: usize, data: *const u8, size: usize, cas: u32) -> u32;
     fn proxy_continue_stream(stream: u32) -> u32;
+    fn proxy_close_stream(stream: u32) -> u32;
     fn proxy_set_buffer_bytes(kind: u32, start: usize, max: usize, data: *const u8, size: usize) -> u32;
     fn proxy_send_local_response(
         status: u32,
@@ -139,6 +142,13 @@ pub(super) fn buffer(kind: Buffer, max: usize) -> Vec<u8> {
 pub(super) fn replace_buffer(kind: Buffer, length: usize, bytes: &[u8]) -> Result<(), Failed> {
     // SAFETY: pointer and length are those of a live slice.
     checked(unsafe { proxy_set_buffer_bytes(kind as u32, 0, length, bytes.as_ptr(), bytes.len()) })
+}
+
+/// Adds bytes at the end of a buffer.
+pub(super) fn append_buffer(kind: Buffer, bytes: &[u8]) -> Result<(), Failed> {
+    // A start beyond the end is Envoy's sign for appending.
+    // SAFETY: pointer and length are those of a live slice.
+    checked(unsafe { proxy_set_buffer_bytes(kind as u32, usize::MAX, 0, bytes.as_ptr(), bytes.len()) })
 }
 
 /// All headers of a map, in order, names in lower case as Envoy keeps them.
@@ -240,6 +250,12 @@ pub(super) fn set_shared(key: &str, value: &[u8], cas: u32) -> Result<(), Failed
 pub(super) fn resume(stream: Stream) -> Result<(), Failed> {
     // SAFETY: no pointers.
     checked(unsafe { proxy_continue_stream(stream as u32) })
+}
+
+/// Resets a stream: its client sees that the answer is not complete.
+pub(super) fn reset(stream: Stream) -> Result<(), Failed> {
+    // SAFETY: no pointers.
+    checked(unsafe { proxy_close_stream(stream as u32) })
 }
 
 /// Answers the request in the backend's place. `details` is `%RESPONSE_CODE_DETAILS%` in access logs.

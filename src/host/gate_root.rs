@@ -9,10 +9,11 @@ use proxy_wasm::types::ContextType;
 
 use super::abi::{self, Level, Map, Stream};
 use super::callout::{self, Arrived};
+use super::ending;
 use super::gate_stream::GateStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
-use crate::gate::{Call, CalloutReply, CalloutToken, Endpoint, ResponseEffect};
+use crate::gate::{Call, CalloutReply, CalloutToken, EndEffect, Endpoint, Released};
 use crate::replay::{Cas, SharedStore};
 use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
@@ -21,6 +22,8 @@ use crate::x402::facilitator::{MAX_ANSWER, Supported};
 const IDLE: Duration = Duration::from_secs(1);
 /// The first tick: clusters are not warm in `on_configure`.
 const FIRST: Duration = Duration::from_millis(20);
+/// Never too early by a rounded millisecond.
+const SOON: Duration = Duration::from_millis(1);
 /// Buckets of claims to sweep at each idle tick: all 4096 in about a minute.
 const SWEEP: u32 = 64;
 
@@ -30,6 +33,8 @@ pub(super) struct GateRoot {
     worker: Option<Rc<Worker>>,
     settling: HashMap<CalloutToken, Settling>,
     asking: HashMap<CalloutToken, usize>,
+    /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
+    patience: u64,
     chores_due: u64,
     sweep_from: u32,
     leaving: bool,
@@ -48,6 +53,7 @@ impl GateRoot {
             worker: None,
             settling: HashMap::new(),
             asking: HashMap::new(),
+            patience: u64::MAX,
             chores_due: 0,
             sweep_from: 0,
             leaving: false,
@@ -65,17 +71,59 @@ impl GateRoot {
             self.act_as_root();
             // Not held across the call: nothing that it leads to may find the queue borrowed.
             let Some(job) = worker.jobs.borrow_mut().pop_front() else { return };
-            if !worker.waits(job.context) {
-                worker.with_env(|env| job.settlement.abandon(env));
-                continue;
-            }
+            let Job {
+                context,
+                settlement,
+                until,
+            } = job;
+            let kept = match worker.waits(context) {
+                true => Some(settlement),
+                false => worker.with_env(|env| settlement.abandon(env)),
+            };
+            let Some(settlement) = kept else { continue };
+            let job = Job {
+                context,
+                settlement,
+                until,
+            };
             match callout::send(&worker.config, job.settlement.call()) {
                 Ok(token) => {
+                    self.patience = self.patience.min(job.until.unwrap_or(u64::MAX));
                     self.settling.insert(token, Settling { job, sent_at: abi::now() });
                 }
                 Err(_) => finish(worker, job, &CalloutReply::NotSent),
             }
         }
+    }
+
+    /// Lets streams end that have waited long enough for their receipt. Their settlements go on.
+    fn lose_patience(&mut self, worker: &Worker, now: u64) {
+        let waiting = || self.settling.values().filter(|settling| worker.waits(settling.job.context));
+        let (mut overdue, mut next) = (Vec::new(), u64::MAX);
+        for (until, settling) in waiting().filter_map(|settling| Some((settling.job.until?, settling))) {
+            if until <= now {
+                overdue.push((settling.job.context, settling.job.settlement.receipt_name()));
+            } else {
+                next = next.min(until);
+            }
+        }
+        self.patience = next;
+        for (context, announced) in overdue {
+            if worker.waits_no_more(context) && abi::set_effective_context(context).is_ok() {
+                ending::end(&EndEffect::Finish(None), announced);
+            }
+        }
+        self.act_as_root();
+    }
+
+    /// Ends answers whose price ends here.
+    fn end_overdue(&self, worker: &Worker, now: u64) {
+        for context in worker.overdue(now) {
+            if abi::set_effective_context(context).is_ok() {
+                let _ = abi::reset(Stream::Response);
+            }
+        }
+        self.act_as_root();
     }
 
     /// What is done about once a second: facts of the facilitators, expired claims.
@@ -149,18 +197,18 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
 fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
     // Asked in this order: see `Worker::waiting`.
     let alive = worker.waits_no_more(job.context) && abi::set_effective_context(job.context).is_ok();
+    let announced = job.settlement.receipt_name();
     let effect = worker.with_env(|env| job.settlement.settled(reply, env));
     if !alive {
         return;
     }
     match effect {
-        ResponseEffect::Edit(edits) => {
+        Released::Edit(edits) => {
             worker::apply(Map::Response, &edits);
             let _ = abi::resume(Stream::Response);
         }
-        ResponseEffect::Answer(answer) => worker::answer(&answer),
-        // A settlement ends in one of the two above.
-        ResponseEffect::Pass | ResponseEffect::Settle(_) => {}
+        Released::Answer(answer) => worker::answer(&answer),
+        Released::End(effect) => ending::end(&effect, announced),
     }
 }
 
@@ -224,9 +272,14 @@ impl RootContext for GateRoot {
         let now = abi::now();
         if now >= self.chores_due {
             self.chores_due = now.saturating_add(u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX));
+            self.end_overdue(&worker, now);
             self.chores(&worker);
         }
-        abi::set_tick(IDLE);
+        if now >= self.patience {
+            self.lose_patience(&worker, now);
+        }
+        let patience = Duration::from_nanos(self.patience.saturating_sub(now)).saturating_add(SOON);
+        abi::set_tick(IDLE.min(patience));
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
-use super::abi::{self, Map, Stream};
+use super::abi::{self, Buffer, Map, Stream};
 use super::callout::{self, Arrived};
+use super::ending;
 use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
 use crate::gate::{
-    self, CalloutToken, Edits, Endpoint, FORWARDED_HEADER, Gate, Request, RequestEffect, Response, ResponseEffect, TRUSTED_HEADERS,
+    self, CalloutToken, Edits, EndEffect, Endpoint, FORWARDED_HEADER, Gate, Next, Request, RequestEffect, Response, ResponseEffect,
+    Settlement, TRUSTED_HEADERS,
 };
-use crate::pricing::Located;
+use crate::pricing::{End, Located};
 use crate::reader;
 
 /// What Envoy says of an answer that the backend gave.
@@ -69,9 +71,60 @@ impl GateStream {
     }
 }
 
+impl GateStream {
+    /// Hands over a settlement that this stream waits for.
+    fn enqueue(&self, settlement: Box<Settlement>) {
+        let patience_ms = self.worker.with_env(|env| settlement.patience_ms(env));
+        let until = patience_ms.map(|ms| abi::now().saturating_add(u64::from(ms).saturating_mul(1_000_000)));
+        self.worker.enqueue(Job {
+            context: self.context,
+            settlement,
+            until,
+        });
+    }
+
+    /// What comes after a part of a metered answer.
+    fn carry_on(&self, next: Next) -> Action {
+        match next {
+            Next::Go => Action::Continue,
+            Next::Settle(settlement) => {
+                ending::make_room(settlement.receipt_name());
+                self.enqueue(settlement);
+                Action::Pause
+            }
+            Next::End(EndEffect::Finish(words)) => {
+                if let Some(words) = words {
+                    ending::tell(&words);
+                }
+                Action::Continue
+            }
+            Next::End(EndEffect::Break) => {
+                let _ = abi::reset(Stream::Response);
+                Action::Pause
+            }
+        }
+    }
+
+    /// Whether the answer waits for its settlement.
+    fn held(&self) -> Action {
+        if self.worker.waits(self.context) {
+            Action::Pause
+        } else {
+            Action::Continue
+        }
+    }
+}
+
+/// What broke an answer off, by Envoy's word.
+fn how_it_ended() -> End {
+    let details = abi::property(&["response", "code_details"]).unwrap_or_default();
+    let by_backend = [&b"upstream"[..], b"response_timeout"].iter().any(|sign| details.starts_with(sign));
+    if by_backend { End::BackendFailed } else { End::ClientGone }
+}
+
 impl Drop for GateStream {
     fn drop(&mut self) {
-        self.worker.waits_no_more(self.context);
+        self.worker.ended(self.context);
     }
 }
 
@@ -128,7 +181,7 @@ impl HttpContext for GateStream {
         self.carry_out(effect)
     }
 
-    fn on_http_response_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+    fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Settling) {
             return Action::Continue;
         }
@@ -139,10 +192,19 @@ impl HttpContext for GateStream {
                 .and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok())
                 .unwrap_or(0),
             from_backend: abi::property(&["response", "code_details"]).as_deref() == Some(FROM_BACKEND),
+            ended: end_of_stream,
             headers: &headers,
         };
         let gate = &mut self.gate;
-        match self.worker.with_env(|env| gate.on_response(&response, env)) {
+        let (effect, longest_ms) = self.worker.with_env(|env| {
+            let longest_ms = gate.longest_ms(env);
+            (gate.on_response(&response, env), longest_ms)
+        });
+        if let Some(longest_ms) = longest_ms.filter(|_| self.gate.has_sold()) {
+            let until = abi::now().saturating_add(longest_ms.saturating_mul(1_000_000));
+            self.worker.limit(self.context, until);
+        }
+        match effect {
             ResponseEffect::Pass => Action::Continue,
             ResponseEffect::Edit(edits) => {
                 worker::apply(Map::Response, &edits);
@@ -153,10 +215,7 @@ impl HttpContext for GateStream {
                 Action::Pause
             }
             ResponseEffect::Settle(settlement) => {
-                self.worker.enqueue(Job {
-                    context: self.context,
-                    settlement,
-                });
+                self.enqueue(settlement);
                 Action::Pause
             }
         }
@@ -178,23 +237,41 @@ impl HttpContext for GateStream {
     }
 
     // Not called while the headers are held, unless the plugin is configured as only the reader's may be.
-    fn on_http_response_body(&mut self, _body_size: usize, _end_of_stream: bool) -> Action {
-        if self.worker.waits(self.context) {
-            Action::Pause
-        } else {
-            Action::Continue
+    fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        if !self.gate.reads_response() {
+            return self.held();
         }
+        let bytes = abi::buffer(Buffer::ResponseBody, body_size);
+        let gate = &mut self.gate;
+        let effect = self.worker.with_env(|env| gate.on_response_body(&bytes, end_of_stream, env));
+        if let Some(changed) = &effect.bytes {
+            let _ = abi::replace_buffer(Buffer::ResponseBody, bytes.len(), changed);
+        }
+        self.carry_on(effect.next)
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
-        self.on_http_response_body(0, true)
+        if !self.gate.reads_response() {
+            return self.held();
+        }
+        let gate = &mut self.gate;
+        // Whatever the meter held back is lost: the body is gone. It holds nothing back at the end of an event.
+        let effect = self.worker.with_env(|env| gate.on_response_body(b"", true, env));
+        self.carry_on(effect.next)
     }
 
     fn on_log(&mut self) {
-        self.worker.waits_no_more(self.context);
+        let time_is_up = self.worker.ended(self.context);
         let gate = &mut self.gate;
-        if !matches!(gate, Gate::Done) {
-            self.worker.with_env(|env| gate.on_end(env));
+        if matches!(gate, Gate::Done) {
+            return;
+        }
+        let end = match gate.reads_response() {
+            true if !time_is_up => how_it_ended(),
+            _ => End::Complete,
+        };
+        if let Some(settlement) = self.worker.with_env(|env| gate.on_end(end, env)) {
+            self.worker.enqueue_alone(self.context, settlement);
         }
     }
 }

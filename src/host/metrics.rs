@@ -25,7 +25,14 @@ impl Metrics {
         for outcome in ["settled", "refused", "unknown", "unavailable"] {
             self.id(Metric::Counter, format!("x402_settlements.outcome.{outcome}"));
         }
-        self.id(Metric::Counter, "x402_released".into());
+        for name in [
+            "x402_released",
+            "x402_served_unsettled",
+            "x402_usage_above_quote",
+            "x402_overrides_ignored",
+        ] {
+            self.id(Metric::Counter, name.into());
+        }
         self.id(Metric::Histogram, "x402_verify_ms".into());
         self.id(Metric::Histogram, "x402_settle_ms".into());
     }
@@ -48,6 +55,9 @@ impl Metrics {
                 )
             }
             Note::Released => ("x402_released".into(), 1),
+            Note::ServedUnsettled => ("x402_served_unsettled".into(), 1),
+            Note::UsageAboveQuote => ("x402_usage_above_quote".into(), 1),
+            Note::OverrideIgnored => ("x402_overrides_ignored".into(), 1),
             Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),
         };
         self.add(Metric::Counter, name, by);

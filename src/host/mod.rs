@@ -4,6 +4,7 @@
 
 mod abi;
 mod callout;
+mod ending;
 mod gate_root;
 mod gate_stream;
 mod head;

@@ -12,8 +12,9 @@ use super::abi::{self, Buffer, Map};
 use super::head::{BODY_PROPERTY, Head};
 use crate::config::Config;
 use crate::gate::carries_payment;
-use crate::pricing::RequestFacts;
+use crate::pricing::{RequestFacts, Scheme};
 use crate::reader::{self, BodyFacts};
+use crate::x402::decode;
 
 /// The root context of the reader.
 #[derive(Default)]
@@ -71,8 +72,8 @@ impl ReaderStream {
             body: None,
         };
         let mut read = config.routes.read(None, &request, &body, content_type, content_encoding);
-        // What is paid is the quote: no answer has to tell what was used, and clients get no event that they did not ask for.
-        read.rewrite.include_usage = false;
+        // Only an answer that is metered has to tell its usage: what else is paid gets no event that was not asked for.
+        read.rewrite.include_usage &= pays_upto(&headers);
         // What is let through without a payment (API keys, bypass) is the caller's and the backend's own affair.
         let changed = carries_payment(&headers).then(|| read.rewritten(&body)).flatten();
         if let Some(changed) = changed {
@@ -86,6 +87,12 @@ impl ReaderStream {
         hand_on(&read.facts);
         Action::Continue
     }
+}
+
+/// Whether a request pays a maximum, of which its answer's usage is charged.
+fn pays_upto(headers: &[(&[u8], &[u8])]) -> bool {
+    let payment = decode(headers.iter().copied()).ok().flatten();
+    payment.is_some_and(|payment| &*payment.scheme == Scheme::Upto.name())
 }
 
 /// Names and values, as Envoy has them.

@@ -1,7 +1,7 @@
 //! What the streams of one worker share with its root context.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
@@ -30,9 +30,11 @@ struct Warnings {
 
 /// A settlement that waits for the root context to send it.
 pub(super) struct Job {
-    /// The stream that is paused for it.
+    /// The stream that is paused for it, or was its client's.
     pub(super) context: u32,
     pub(super) settlement: Box<Settlement>,
+    /// Until when that stream is kept waiting, in nanoseconds since the epoch; `None`: until the outcome is known.
+    pub(super) until: Option<u64>,
 }
 
 /// One plugin configuration on one worker.
@@ -44,6 +46,8 @@ pub(super) struct Worker {
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
     waiting: RefCell<HashSet<u32>>,
+    /// Streams that are to be ended at a time.
+    limits: RefCell<HashMap<u32, u64>>,
     warnings: Cell<Warnings>,
     pub(super) claims: Claims,
     needs_facts: bool,
@@ -64,6 +68,7 @@ impl Worker {
             table: RefCell::default(),
             jobs: RefCell::default(),
             waiting: RefCell::default(),
+            limits: RefCell::default(),
             warnings: Cell::default(),
             claims,
             needs_facts,
@@ -82,6 +87,7 @@ impl Worker {
             let table = self.table.borrow();
             let mut env = Env {
                 now: now(),
+                now_ms: abi::now() / 1_000_000,
                 config: &self.config,
                 supported: &table,
                 store: &SharedData,
@@ -111,6 +117,39 @@ impl Worker {
         self.waiting.borrow_mut().insert(job.context);
         self.jobs.borrow_mut().push_back(job);
         abi::set_tick(SOON);
+    }
+
+    /// Hands a settlement to the root context that nobody waits for: its stream has ended.
+    pub(super) fn enqueue_alone(&self, context: u32, settlement: Box<Settlement>) {
+        let until = None;
+        self.jobs.borrow_mut().push_back(Job {
+            context,
+            settlement,
+            until,
+        });
+        abi::set_tick(SOON);
+    }
+
+    /// Ends a stream at a time, in nanoseconds since the epoch, unless it has ended before.
+    pub(super) fn limit(&self, context: u32, until: u64) {
+        self.limits.borrow_mut().insert(context, until);
+    }
+
+    /// The streams whose time is up. They are Envoy's still; their end is reported as any other's.
+    pub(super) fn overdue(&self, now: u64) -> Vec<u32> {
+        let limits = self.limits.borrow();
+        limits
+            .iter()
+            .filter(|(_, until)| **until <= now)
+            .map(|(context, _)| *context)
+            .collect()
+    }
+
+    /// A stream has ended. Whether its time was up.
+    pub(super) fn ended(&self, context: u32) -> bool {
+        self.waits_no_more(context);
+        let until = self.limits.borrow_mut().remove(&context);
+        until.is_some_and(|until| until <= abi::now())
     }
 
     /// Whether a stream still waits for its settlement.

@@ -6,6 +6,10 @@
 mod computed_tests;
 mod dynamic;
 pub mod expression;
+mod flow;
+#[cfg(test)]
+#[allow(clippy::arithmetic_side_effects, reason = "bounded by the generators")]
+mod flow_tests;
 mod glob;
 mod host;
 mod matcher;
@@ -32,6 +36,7 @@ mod tokens;
 
 pub use dynamic::Dynamic;
 pub(crate) use dynamic::{MAX_MULTIPLIERS, Multiplier};
+pub use flow::{Charged, Delivery, End, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort};
 pub use glob::Glob;
 pub(crate) use host::Host;
 pub use matcher::Matcher;

@@ -19,7 +19,7 @@ use crate::reader::BodyFacts;
 pub struct Quote {
     /// An amount for each of the route's offers; `None`: what the offers say.
     amounts: Option<Box<[Atomic]>>,
-    basis: Basis,
+    pub(super) basis: Basis,
 }
 
 /// What a quote was computed from, and so what can be metered against it.

@@ -10,6 +10,13 @@ use crate::reader::{self, BodyFacts, Facts, Rewrite};
 
 /// A route at `/v1/chat/completions` that takes USDC (6 decimals) and a token of 18.
 pub(super) fn routes(price: Value) -> Routes {
+    routes_with(json!({"price": price}))
+}
+
+/// The same with other fields of the route.
+pub(super) fn routes_with(fields: Value) -> Routes {
+    let mut route = json!({"name": "x", "match": {"path": "/v1/*"}});
+    route.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     let config = json!({
         "pay_to": {"eip155": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"},
         "accept": [
@@ -20,7 +27,7 @@ pub(super) fn routes(price: Value) -> Routes {
             "currency": "usd", "transfer": "eip3009", "eip712": {"name": "Fine", "version": "1"}}],
         "facilitators": [{"cluster": "facilitator", "url": "https://x402.org/facilitator"}],
         "unmatched": "deny",
-        "routes": [{"name": "x", "match": {"path": "/v1/*"}, "price": price}],
+        "routes": [route],
     });
     parse(config.to_string().as_bytes())
         .unwrap_or_else(|errors| panic!("{errors:?}"))

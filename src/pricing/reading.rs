@@ -1,8 +1,9 @@
 //! What the reader does with a complete body: finds the route, and reads as much as its price asks for.
 
 use super::expression::Scope;
+use super::flow::Flow;
 use super::path::normalise;
-use super::route::Price;
+use super::route::{Price, Route};
 use super::routes::Routes;
 use super::select::{RequestFacts, Selection};
 use crate::reader::{self, BodyFacts, Facts, Rewrite, Why, read_body};
@@ -43,16 +44,16 @@ impl Routes {
             facts: read_body(body, content_type, content_encoding),
             rewrite: Rewrite::default(),
         };
-        let prices = [former, Some(self)].into_iter().flatten().filter_map(|routes| {
+        let priced = [former, Some(self)].into_iter().flatten().filter_map(|routes| {
             let facts = Some(&reading.facts);
             match routes.select(&RequestFacts { body: facts, ..*request }) {
-                Selection::Priced(index) => routes.by_index(index).map(|route| &route.price),
+                Selection::Priced(index) => routes.by_index(index),
                 _ => None,
             }
         });
-        let prices: Vec<&Price> = prices.filter(|price| price.needs_body()).collect();
-        if let (BodyFacts::Json(facts), false) = (&mut reading.facts, prices.is_empty()) {
-            match read_deeply(&prices, request, body, facts) {
+        let priced: Vec<&Route> = priced.filter(|route| route.price.needs_body()).collect();
+        if let (BodyFacts::Json(facts), false) = (&mut reading.facts, priced.is_empty()) {
+            match read_deeply(&priced, request, body, facts) {
                 Ok(rewrite) => reading.rewrite = rewrite,
                 Err(why) => reading.facts = BodyFacts::Unreadable(why),
             }
@@ -61,7 +62,7 @@ impl Routes {
     }
 }
 
-fn read_deeply(prices: &[&Price], request: &RequestFacts<'_>, body: &[u8], facts: &mut Facts) -> Result<Rewrite, Why> {
+fn read_deeply(routes: &[&Route], request: &RequestFacts<'_>, body: &[u8], facts: &mut Facts) -> Result<Rewrite, Why> {
     let document = reader::read_document(body)?;
     let scope = Scope {
         size: u64::try_from(body.len()).unwrap_or(u64::MAX),
@@ -69,13 +70,15 @@ fn read_deeply(prices: &[&Price], request: &RequestFacts<'_>, body: &[u8], facts
         ..Scope::without_body(request)
     };
     let mut rewrite = Rewrite::default();
-    for price in prices {
-        match price {
+    for route in routes {
+        match &route.price {
             Price::PerToken(price) => {
                 let api = reader::api_of(&normalise(request.place.path).path, &document);
                 let tokens = reader::read_tokens(api, &document)?;
                 // The last one, which is the current one, decides.
                 rewrite = price.rewrite(&tokens);
+                // Where nothing is metered no answer has to tell its usage.
+                rewrite.include_usage &= route.flow != Flow::Authorization;
                 facts.tokens = Some(tokens);
             }
             Price::Dynamic(price) => facts.outcomes.extend(price.outcomes(&scope)),

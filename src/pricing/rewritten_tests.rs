@@ -3,13 +3,15 @@
 use proptest::prelude::*;
 use serde_json::json;
 
+use super::flow_tests::metered;
 use super::quote_tests::{CHAT, per_token, quote, read, routes};
 use super::*;
 use crate::reader::{BodyFacts, Facts, Rewrite};
 
 #[test]
 fn what_is_written_into_a_request_bounds_its_answer() {
-    let routes = routes(per_token(json!({})));
+    let metered = metered(per_token(json!({})));
+    let plain = routes(per_token(json!({})));
     for (body, set_max_output, include_usage) in [
         (r#"{"messages":[]}"#, Some(4096), false),
         (r#"{"messages":[],"max_tokens":4096}"#, None, false),
@@ -25,7 +27,13 @@ fn what_is_written_into_a_request_bounds_its_answer() {
             set_max_output,
             include_usage,
         };
-        assert_eq!(read(&routes, CHAT, body).rewrite, rewrite, "{body}");
+        assert_eq!(read(&metered, CHAT, body).rewrite, rewrite, "{body}");
+        // Where nothing is metered no answer has to tell its usage.
+        let rewrite = Rewrite {
+            include_usage: false,
+            ..rewrite
+        };
+        assert_eq!(read(&plain, CHAT, body).rewrite, rewrite, "{body}");
     }
     let none = self::routes(per_token(json!({"max_output": 0, "output": "0"})));
     assert_eq!(read(&none, CHAT, r#"{"messages":[]}"#).rewrite, Rewrite::default());
@@ -35,7 +43,7 @@ proptest! {
     /// What goes to the backend asks for no more than was quoted, and would be quoted no less for its answer.
     #[test]
     fn the_rewritten_request_is_within_its_quote(fields in "(\"max_tokens\":(null|1|5\\.0|4096|4097|1e30),)?(\"max_completion_tokens\":(null|1|9999),)?(\"n\":(1|3),)?(\"stream\":true,)?") {
-        let routes = routes(per_token(json!({})));
+        let routes = metered(per_token(json!({})));
         let body = format!("{{{fields}\"messages\":[]}}");
         let first = read(&routes, CHAT, &body);
         let sent = first.rewritten(body.as_bytes()).unwrap_or(body.clone().into_bytes());

@@ -1,9 +1,10 @@
 //! A route: which requests it takes, and what it charges them.
 
 use super::dynamic::Dynamic;
+use super::flow::{Flow, MeteredTerms};
 use super::matcher::Matcher;
 use super::minutes::PerMinute;
-use super::offer::Offer;
+use super::offer::{Offer, Scheme};
 use super::tokens::PerToken;
 
 /// What a route charges. What one request costs is its [`Quote`](super::Quote).
@@ -41,6 +42,8 @@ pub struct Route {
     pub matcher: Matcher,
     /// What it charges.
     pub price: Price,
+    /// When money moves relative to the answer.
+    pub flow: Flow,
     /// The ways to pay, in order of preference; empty when free.
     ///
     /// Their amounts are the price of any request if that is the same for all, and the quote of any request per minute.
@@ -57,5 +60,13 @@ impl Route {
     /// Whether the route charges.
     pub fn is_priced(&self) -> bool {
         self.price != Price::Free
+    }
+
+    /// What an answer is metered by if an offer of this scheme pays for it; `None`: the quote is settled before it leaves.
+    pub fn metered(&self, scheme: Scheme) -> Option<&MeteredTerms> {
+        match &self.flow {
+            Flow::Metered(terms) if scheme == Scheme::Upto => Some(terms),
+            Flow::Metered(_) | Flow::Authorization => None,
+        }
     }
 }

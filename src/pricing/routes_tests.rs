@@ -15,6 +15,7 @@ fn route(path: &str, price: Price) -> Route {
             ..Matcher::default()
         },
         price,
+        flow: Flow::default(),
         offers: Vec::new(),
         description: "".into(),
         mime_type: "".into(),

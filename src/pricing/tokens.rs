@@ -4,7 +4,7 @@ use super::glob::Glob;
 use super::offer::Atomic;
 use super::quote::QuoteRefusal;
 use super::rate::Rates;
-use crate::metering::Usage;
+use crate::metering::{Usage, estimate::tokens_estimate};
 use crate::reader::{Api, Facts, Rewrite, TokenFacts};
 
 /// A price per token.
@@ -61,6 +61,8 @@ pub struct TokenQuote {
     pub(crate) table: Option<usize>,
     /// Input tokens that were quoted.
     pub input: u64,
+    /// Input tokens that the request probably has: what is charged if the backend does not count them. At most `input`.
+    pub likely_input: u64,
     /// Output tokens that were quoted, over all choices.
     pub output: u64,
     /// Whose protocol the request speaks.
@@ -107,6 +109,7 @@ impl PerToken {
         let quote = TokenQuote {
             table,
             input,
+            likely_input: self.likely(facts, tokens).min(input),
             output,
             api: tokens.api,
             stream: tokens.stream,
@@ -117,6 +120,14 @@ impl PerToken {
 
     fn bound(&self, facts: &Facts, tokens: &TokenFacts) -> Option<u64> {
         self.estimate.bound(u64::try_from(facts.size).ok()?, tokens.token_ids)
+    }
+
+    fn likely(&self, facts: &Facts, tokens: &TokenFacts) -> u64 {
+        if tokens.external_input {
+            return u64::MAX;
+        }
+        let size = u64::try_from(facts.size).unwrap_or(u64::MAX);
+        tokens_estimate(size).saturating_add(self.estimate.overhead)
     }
 
     /// The most tokens that one choice of an answer can have.

@@ -45,13 +45,22 @@ struct Wire<'a> {
 }
 
 impl Receipt<'_> {
+    /// The response header, or trailer, that carries receipts: `payment-response` for v2 and plain headers, `x-payment-response` for
+    /// v1 and LibertAI.
+    pub const fn name(dialect: Dialect) -> &'static str {
+        match dialect {
+            Dialect::V2 | Dialect::Plain => "payment-response",
+            Dialect::V1 | Dialect::LibertAi => "x-payment-response",
+        }
+    }
+
     /// The response header that carries the receipt, in lower case, and its value: base64 JSON.
     ///
-    /// `payment-response` with CAIP-2 networks for v2 and plain headers, `x-payment-response` with v1 names for v1 and LibertAI.
+    /// With CAIP-2 networks for v2 and plain headers, with v1 names for v1 and LibertAI.
     pub fn header(&self, dialect: Dialect) -> (&'static str, String) {
-        let (name, network) = match dialect {
-            Dialect::V2 | Dialect::Plain => ("payment-response", self.network.as_str()),
-            Dialect::V1 | Dialect::LibertAi => ("x-payment-response", self.network.v1_name()),
+        let network = match dialect {
+            Dialect::V2 | Dialect::Plain => self.network.as_str(),
+            Dialect::V1 | Dialect::LibertAi => self.network.v1_name(),
         };
         let wire = Wire {
             success: self.error.is_none(),
@@ -61,7 +70,7 @@ impl Receipt<'_> {
             network,
             amount: self.amount,
         };
-        (name, base64_encode(&serde_json::to_vec(&wire).unwrap_or_default()))
+        (Self::name(dialect), base64_encode(&serde_json::to_vec(&wire).unwrap_or_default()))
     }
 }
 

@@ -1,0 +1,66 @@
+//! `flow` and `metered` of a route: when money moves, and what is charged where an answer does not say.
+
+use super::charge::Placed;
+use super::fields::{Errors, Fields, Node};
+use crate::pricing::{Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Scheme};
+
+/// Longest that the end of an answer may wait for its receipt: five minutes.
+const LONGEST_WAIT_MS: u64 = 300_000;
+
+/// Reads a route's `flow` and `metered`.
+pub(super) fn read(fields: &Fields<'_>, offers: &[Placed], errors: &mut Errors) -> Option<Flow> {
+    let metered = match fields.get("flow") {
+        None => false,
+        Some(node) => node.one_of(&[("authorization", false), ("metered", true)], errors)?,
+    };
+    let terms = fields.get("metered");
+    if !metered {
+        if let Some(node) = terms {
+            errors.add(
+                &node.path,
+                "terms of metering on a route that is not metered",
+                "flow: metered beside it",
+            );
+        }
+        return Some(Flow::Authorization);
+    }
+    if !offers.iter().any(|(offer, _)| offer.scheme == Scheme::Upto) {
+        let path = fields.get("flow").map(|node| node.path).unwrap_or_default();
+        errors.add(
+            &path,
+            "metered on a route without an offer that can be metered",
+            "an offer of scheme upto (an exact one pays the whole quote)",
+        );
+    }
+    let terms = match terms {
+        Some(node) => metered_terms(&node, errors)?,
+        None => MeteredTerms::default(),
+    };
+    Some(Flow::Metered(Box::new(terms)))
+}
+
+fn metered_terms(node: &Node<'_>, errors: &mut Errors) -> Option<MeteredTerms> {
+    let known = ["missing_usage", "on_client_abort", "on_backend_failure", "receipt_wait"];
+    let fields = node.fields(&known, &["exposure", "ban"], errors)?;
+    let mut terms = MeteredTerms::default();
+    if let Some(node) = fields.get("missing_usage") {
+        let words = [
+            ("estimate", MissingUsage::Estimate),
+            ("maximum", MissingUsage::Maximum),
+            ("free", MissingUsage::Free),
+        ];
+        terms.missing_usage = node.one_of(&words, errors)?;
+    }
+    if let Some(node) = fields.get("on_client_abort") {
+        let words = [("estimate", OnClientAbort::Estimate), ("maximum", OnClientAbort::Maximum)];
+        terms.on_client_abort = node.one_of(&words, errors)?;
+    }
+    if let Some(node) = fields.get("on_backend_failure") {
+        let words = [("delivered", OnBackendFailure::Delivered), ("free", OnBackendFailure::Free)];
+        terms.on_backend_failure = node.one_of(&words, errors)?;
+    }
+    if let Some(node) = fields.get("receipt_wait") {
+        terms.receipt_wait_ms = u32::try_from(node.milliseconds(0, LONGEST_WAIT_MS, errors)?).ok()?;
+    }
+    Some(terms)
+}
