@@ -12,14 +12,20 @@ COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY src src
 RUN cargo build --release --locked --lib --target wasm32-wasip1 \
- && install -m 644 target/wasm32-wasip1/release/x402_envoy.wasm /plugin.wasm
+ && install -m 644 target/wasm32-wasip1/release/x402_envoy.wasm /built.wasm
+
+FROM node:20-slim AS optimise
+WORKDIR /x402
+COPY stack/optimise.mjs stack/
+COPY --from=build /built.wasm /built.wasm
+RUN node stack/optimise.mjs /built.wasm /plugin.wasm
 
 FROM envoyproxy/envoy:v1.40-latest AS gateway
-COPY --from=build /plugin.wasm /etc/envoy/x402_envoy.wasm
+COPY --from=optimise /plugin.wasm /etc/envoy/x402_envoy.wasm
 COPY envoy/envoy.yaml /etc/envoy/envoy.yaml
 
 FROM scratch AS plugin
 LABEL org.opencontainers.image.title="x402-envoy" \
       org.opencontainers.image.description="An Envoy filter that makes any HTTP backend payable with x402" \
       org.opencontainers.image.licenses="Apache-2.0"
-COPY --from=build /plugin.wasm /plugin.wasm
+COPY --from=optimise /plugin.wasm /plugin.wasm

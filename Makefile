@@ -1,6 +1,7 @@
 # x402-envoy. `make demo` shows it, `make test` proves it; `make help` lists the rest.
 .DEFAULT_GOAL := help
-WASM   := target/wasm32-wasip1/release/x402_envoy.wasm
+BUILT  := target/wasm32-wasip1/release/x402_envoy.wasm
+WASM   := target/x402_envoy.wasm
 PYTEST := .local/venv/bin/python -m pytest
 
 .PHONY: help
@@ -19,7 +20,7 @@ test: tools lint test-native wasm test-envoy test-clients test-configs ## everyt
 wasm: tools ## build the filter
 	@rustup target add wasm32-wasip1
 	cargo build --release --lib --target wasm32-wasip1
-	@ls -l $(WASM) | awk '{printf "built %s, %d KiB\n", $$NF, $$5 / 1024}'
+	@node stack/optimise.mjs $(BUILT) $(WASM)
 
 .PHONY: lint
 lint: ## formatting, and what clippy denies: whatever could panic

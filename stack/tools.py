@@ -23,7 +23,7 @@ from typing import Iterator
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 REQUIREMENTS = ROOT / "stack" / "requirements.txt"
-WASM = ROOT / "target" / "wasm32-wasip1" / "release" / "x402_envoy.wasm"
+WASM = ROOT / "target" / "x402_envoy.wasm"
 
 ENVOY_VERSION = "1.40.0"
 # What the smoke tests run on. 1.38.3 is left out: the package is built without a wasm VM.
