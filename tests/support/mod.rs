@@ -7,6 +7,8 @@
     clippy::indexing_slicing
 )] // each test binary uses a part of it
 
+pub mod world;
+
 use alloy_primitives::{Address, B256, U256, address};
 use alloy_sol_types::{Eip712Domain, SolStruct, eip712_domain};
 use base64::Engine as _;
