@@ -3,6 +3,7 @@
 use super::edits::Edits;
 use super::settlement::Settlement;
 use super::verifying::Dispatch;
+use crate::metering::Place;
 use crate::x402::Answer;
 
 /// A callout that was sent: the number under which its answer will arrive.
@@ -106,19 +107,28 @@ pub struct LastWords {
     pub name: &'static str,
     /// Its value.
     pub value: String,
-    /// Whether the answer is a stream of events, which takes the same as a last comment.
-    pub in_body: bool,
+    /// The same as the last comment of a stream of events; `None` if the answer is none.
+    pub comment: Option<String>,
 }
 
 impl LastWords {
-    pub(super) fn of(receipt: Option<(&'static str, String)>, in_body: bool) -> Option<Self> {
-        receipt.map(|(name, value)| Self { name, value, in_body })
+    pub(super) fn of(receipt: Option<(&'static str, String)>, place: Option<Place>) -> Option<Self> {
+        receipt.map(|(name, value)| Self {
+            name,
+            comment: place.map(|place| comment(place, name, &value)),
+            value,
+        })
     }
+}
 
-    /// The comment that ends a stream of events.
-    pub fn comment(&self) -> String {
-        format!(": {} {}\n\n", self.name, self.value)
-    }
+/// A comment on a line of its own. It ends no event that the backend has not ended.
+fn comment(place: Place, name: &str, value: &str) -> String {
+    let (before, after) = match place {
+        Place::Between => ("", "\n"),
+        Place::LineStart => ("", ""),
+        Place::Line => ("\n", ""),
+    };
+    format!("{before}: {name} {value}\n{after}")
 }
 
 /// What the host does with a part of an answer's body.

@@ -55,6 +55,8 @@ pub enum Gate {
     /// Nothing is asked of this request any more: free, or released.
     #[default]
     Done,
+    /// The answer of a priced route goes on, and nothing is asked of it any more.
+    Passing,
     /// It was answered in the backend's place: nothing of it may reach the backend any more.
     Answered,
     /// The answer waits for a settlement, which the root context has.
@@ -92,11 +94,15 @@ impl Gate {
         match core::mem::take(self) {
             Self::Done => ResponseEffect::Pass,
             // The answer is ours, or a local reply (a timeout) that overtook a settlement.
-            waiting @ (Self::Answered | Self::Settling | Self::Streaming(_)) => {
+            waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Streaming(_)) => {
                 *self = waiting;
                 ResponseEffect::Pass
             }
-            Self::Keyed(keyed) => keyed.answered(response, env),
+            Self::Keyed(keyed) => {
+                let (next, effect) = keyed.answered(response, env);
+                *self = next;
+                effect
+            }
             Self::Forwarding(forwarding) => {
                 let (next, effect) = forwarding.answered(response, env);
                 *self = next;
@@ -139,6 +145,14 @@ impl Gate {
         }
     }
 
+    /// What the answer's trailers lose: receipts that are not ours, and the backend's word to the filter.
+    pub fn on_response_trailers(&self, trailers: &[(&[u8], &[u8])]) -> Edits {
+        match self {
+            Self::Done => Edits::default(),
+            _ => Edits::strip_answer(trailers),
+        }
+    }
+
     /// How long the answer that is to come may take before it has to be ended, in milliseconds: its price ends there.
     pub fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
         match self {
@@ -156,7 +170,7 @@ impl Gate {
     /// what is returned has to be settled, without anybody waiting for it.
     pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
         match core::mem::take(self) {
-            Self::Done | Self::Answered | Self::Settling | Self::Keyed(_) => {}
+            Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Keyed(_) => {}
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
             Self::Streaming(streaming) => {

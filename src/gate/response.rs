@@ -48,11 +48,12 @@ impl Keyed {
     }
 
     /// The backend's own 402 (out of credits) becomes a challenge.
-    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if response.from_backend && response.status == 402 {
-            return ResponseEffect::Answer(refuse(env, &self.order, Refusal::PaymentRequired, None, ""));
+            let answer = refuse(env, &self.order, Refusal::PaymentRequired, None, "");
+            return (Gate::Answered, ResponseEffect::Answer(answer));
         }
-        ResponseEffect::Edit(Edits::strip_answer(response.headers))
+        (Gate::Passing, ResponseEffect::Edit(Edits::strip_answer(response.headers)))
     }
 }
 
@@ -87,7 +88,7 @@ impl Forwarding {
         }
         env.notes.attribute("outcome", "not_charged");
         self.sale.hold.release(env);
-        (Gate::Done, ResponseEffect::Edit(stripped()))
+        (Gate::Passing, ResponseEffect::Edit(stripped()))
     }
 
     /// How long an answer that is priced by the minute may take.

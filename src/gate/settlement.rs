@@ -8,6 +8,7 @@ use super::edits::Edits;
 use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, ResponseEffect};
 use super::env::{Env, Note};
 use super::sale::Sale;
+use crate::metering::Place;
 use crate::pricing::Atomic;
 use crate::x402::facilitator::{Settle, Settled, parse_settle};
 use crate::x402::{Answer, Refusal};
@@ -24,8 +25,8 @@ pub struct Settlement {
 enum Waits {
     /// The whole answer: it leaves with these changes once it is paid for.
     Headers(Edits),
-    /// The end of a metered answer, the rest of which the client has had. `in_body`: it takes a last comment.
-    End { in_body: bool },
+    /// The end of a metered answer, the rest of which the client has had. `place`: it is a stream of events, and takes a last comment.
+    End { place: Option<Place> },
 }
 
 /// What an answer that was delivered still needs.
@@ -49,7 +50,7 @@ impl Settlement {
             sale.hold.release(env);
             free(env);
             edits.set.extend(sale.receipt("", Some("0"), None, env));
-            return (Gate::Done, ResponseEffect::Edit(edits));
+            return (Gate::Passing, ResponseEffect::Edit(edits));
         }
         match sale.call(Endpoint::Settle, Some(amount), env) {
             Some(call) => {
@@ -64,16 +65,16 @@ impl Settlement {
     }
 
     /// After the answer was delivered.
-    pub(super) fn after(sale: Sale, amount: Atomic, in_body: bool, env: &mut Env<'_>) -> Due {
+    pub(super) fn after(sale: Sale, amount: Atomic, place: Option<Place>, env: &mut Env<'_>) -> Due {
         if amount.0 == 0 {
             sale.hold.release(env);
             free(env);
             let receipt = sale.receipt("", Some("0"), None, env);
-            return Due::Nothing(EndEffect::Finish(LastWords::of(receipt, in_body)));
+            return Due::Nothing(EndEffect::Finish(LastWords::of(receipt, place)));
         }
         match sale.call(Endpoint::Settle, Some(amount), env) {
             Some(call) => {
-                let waits = Waits::End { in_body };
+                let waits = Waits::End { place };
                 Due::Settlement(Box::new(Self { sale, amount, waits, call }))
             }
             // Cannot happen: the same call was made for /verify.
@@ -182,9 +183,9 @@ impl Settlement {
                 Released::Edit(edits)
             }
             // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
-            Waits::End { in_body } => {
+            Waits::End { place } => {
                 let receipt = receipt(said.or_else(|| Some(amount.0.to_string())));
-                Released::End(EndEffect::Finish(LastWords::of(receipt, in_body)))
+                Released::End(EndEffect::Finish(LastWords::of(receipt, place)))
             }
         }
     }

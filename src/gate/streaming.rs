@@ -62,7 +62,7 @@ impl Streaming {
             bytes = Some([&*bytes.unwrap_or_default(), &held].concat());
         }
         let (gate, next) = match self.settle(End::Complete, env) {
-            Due::Nothing(end) => (Gate::Done, Next::End(end)),
+            Due::Nothing(end) => (Gate::Passing, Next::End(end)),
             Due::Settlement(settlement) => (Gate::Settling, Next::Settle(settlement)),
         };
         (gate, BodyEffect { bytes, next })
@@ -70,17 +70,18 @@ impl Streaming {
 
     /// The answer has ended, in whatever way: what is to be settled for it.
     pub(super) fn settle(mut self: Box<Self>, end: End, env: &mut Env<'_>) -> Due {
-        let in_body = self.kind == AnswerKind::Sse;
         // What was held back was not delivered, but counts as far as it says what was used.
         self.meter.end();
+        let place = self.meter.place();
         let outcome = match end {
             End::Complete => "settling",
             End::ClientGone => "client_gone",
             End::BackendFailed => "backend_failed",
+            End::Interrupted => "interrupted",
         };
         env.notes.attribute("outcome", outcome);
         let Charge { sale, amount } = self.charge(end, env);
-        Settlement::after(sale, amount, in_body, env)
+        Settlement::after(sale, amount, place, env)
     }
 
     fn charge(self, end: End, env: &mut Env<'_>) -> Charge {

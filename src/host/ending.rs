@@ -33,8 +33,8 @@ pub(super) fn end(effect: &EndEffect, announced: &str) {
 /// Says the last words, in the trailer and in the body where it takes them.
 pub(super) fn tell(words: &LastWords) {
     let _ = abi::set_header(Map::ResponseTrailers, words.name, &words.value);
-    if words.in_body {
+    if let Some(comment) = &words.comment {
         // Fails where the backend sent trailers of its own: the body is gone by then.
-        let _ = abi::append_buffer(Buffer::ResponseBody, words.comment().as_bytes());
+        let _ = abi::append_buffer(Buffer::ResponseBody, comment.as_bytes());
     }
 }

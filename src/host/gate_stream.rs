@@ -118,8 +118,14 @@ impl GateStream {
 /// What broke an answer off, by Envoy's word.
 fn how_it_ended() -> End {
     let details = abi::property(&["response", "code_details"]).unwrap_or_default();
-    let by_backend = [&b"upstream"[..], b"response_timeout"].iter().any(|sign| details.starts_with(sign));
-    if by_backend { End::BackendFailed } else { End::ClientGone }
+    let begins = |signs: &[&str]| signs.iter().any(|sign| details.starts_with(sign.as_bytes()));
+    if begins(&["upstream", "response_timeout"]) {
+        End::BackendFailed
+    } else if begins(&["stream_idle_timeout", "max_duration_timeout", "downstream_local_disconnect"]) {
+        End::Interrupted
+    } else {
+        End::ClientGone
+    }
 }
 
 impl Drop for GateStream {
@@ -182,7 +188,7 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
-        if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Settling) {
+        if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {
             return Action::Continue;
         }
         let headers = abi::headers(Map::Response);
@@ -251,6 +257,11 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        if !matches!(self.gate, Gate::Done) {
+            let trailers = abi::headers(Map::ResponseTrailers);
+            let trailers: Vec<(&[u8], &[u8])> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
+            worker::apply(Map::ResponseTrailers, &self.gate.on_response_trailers(&trailers));
+        }
         if !self.gate.reads_response() {
             return self.held();
         }

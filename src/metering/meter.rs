@@ -6,6 +6,7 @@ use super::answer::AnswerKind;
 use super::body::Body;
 use super::estimate::tokens_estimate;
 use super::sse::Sse;
+use super::tail::{Place, Tail};
 use super::usage::Usage;
 
 /// What is known of an answer so far.
@@ -48,6 +49,7 @@ impl Metered {
 pub struct Meter {
     reader: Reader,
     delivered_bytes: u64,
+    tail: Tail,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ impl Meter {
         Self {
             reader,
             delivered_bytes: 0,
+            tail: Tail::default(),
         }
     }
 
@@ -87,7 +90,7 @@ impl Meter {
             }
             Reader::Bytes => Cow::Borrowed(bytes),
         };
-        self.deliver(passed.len());
+        self.deliver(&passed);
         passed
     }
 
@@ -99,7 +102,7 @@ impl Meter {
             Reader::Sse(sse) => sse.end(),
             Reader::Json(_) | Reader::Bytes => Vec::new(),
         };
-        self.deliver(tail.len());
+        self.deliver(&tail);
         tail
     }
 
@@ -125,6 +128,11 @@ impl Meter {
         }
     }
 
+    /// Where what was passed on leaves a stream of events; `None` if the answer is none.
+    pub fn place(&self) -> Option<Place> {
+        matches!(self.reader, Reader::Sse(_)).then(|| self.tail.place())
+    }
+
     /// Bytes of the answer that are held back now.
     pub fn held_bytes(&self) -> usize {
         match &self.reader {
@@ -133,8 +141,9 @@ impl Meter {
         }
     }
 
-    fn deliver(&mut self, bytes: usize) {
-        self.delivered_bytes = self.delivered_bytes.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+    fn deliver(&mut self, bytes: &[u8]) {
+        self.tail.passed(bytes);
+        self.delivered_bytes = self.delivered_bytes.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
     }
 }
 

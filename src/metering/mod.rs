@@ -28,9 +28,11 @@ mod meter;
 mod prefix;
 mod scanner;
 mod sse;
+mod tail;
 mod text;
 mod usage;
 
 pub use answer::AnswerKind;
 pub use meter::{Meter, Metered};
+pub use tail::Place;
 pub use usage::Usage;

@@ -77,6 +77,8 @@ pub enum End {
     ClientGone,
     /// The backend broke it off.
     BackendFailed,
+    /// Envoy ended it: a limit on how long a stream may take or be idle. Neither side is to blame.
+    Interrupted,
 }
 
 /// What was delivered of an answer.
@@ -118,7 +120,9 @@ impl Quote {
         let nothing_came = delivery.metered.delivered_bytes == 0;
         match (delivery.end(), terms.on_backend_failure, terms.on_client_abort) {
             (End::BackendFailed, OnBackendFailure::Free, _) => return Some(plainly(Atomic(0))),
-            (End::BackendFailed, OnBackendFailure::Delivered, _) if nothing_came => return Some(plainly(Atomic(0))),
+            (End::BackendFailed, OnBackendFailure::Delivered, _) | (End::Interrupted, ..) if nothing_came => {
+                return Some(plainly(Atomic(0)));
+            }
             (End::ClientGone, _, OnClientAbort::Maximum) => return Some(plainly(delivery.told.unwrap_or(quoted))),
             _ => {}
         }

@@ -83,7 +83,7 @@ fn an_answer_without_usage_is_charged_as_the_route_says() {
         let routes = with_terms(per_token(json!({})), terms.clone());
         assert_eq!(charge(&routes, &delivery(None)), amount(expected), "{terms}");
         // What is missing from a part says nothing of the whole.
-        for end in [End::ClientGone, End::BackendFailed] {
+        for end in [End::ClientGone, End::BackendFailed, End::Interrupted] {
             assert_eq!(
                 charge(&routes, &Delivery { end, ..delivery(None) }),
                 amount(ESTIMATE),
@@ -135,6 +135,21 @@ fn a_backend_that_fails_is_paid_for_what_was_delivered_or_nothing() {
 }
 
 #[test]
+fn what_envoy_ends_is_an_estimate_under_any_policy() {
+    let policies = json!({"on_client_abort": "maximum", "on_backend_failure": "free", "missing_usage": "maximum"});
+    let routes = with_terms(per_token(json!({})), policies);
+    let cut = |usage| Delivery {
+        end: End::Interrupted,
+        ..delivery(usage)
+    };
+    assert_eq!(charge(&routes, &cut(None)), amount(ESTIMATE));
+    assert_eq!(charge(&routes, &cut(used(10, 1))), amount(35));
+    let mut nothing = cut(None);
+    nothing.metered = Metered::default();
+    assert_eq!(charge(&routes, &nothing), amount(0), "nothing came");
+}
+
+#[test]
 fn the_backends_word_counts_within_the_quote() {
     let told = |amount| Delivery {
         told: Some(Atomic(amount)),
@@ -182,7 +197,7 @@ proptest! {
         bytes in proptest::array::uniform3(any::<u64>()),
         finished: bool,
         encoded: bool,
-        end in prop_oneof![Just(End::Complete), Just(End::ClientGone), Just(End::BackendFailed)],
+        end in prop_oneof![Just(End::Complete), Just(End::ClientGone), Just(End::BackendFailed), Just(End::Interrupted)],
         told in proptest::option::of(any::<u128>()),
         terms in prop_oneof![Just(json!({})), Just(json!({"missing_usage": "maximum"})), Just(json!({"on_backend_failure": "free", "missing_usage": "free"}))],
     ) {
