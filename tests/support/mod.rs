@@ -24,6 +24,14 @@ alloy_sol_types::sol! {
         uint256 validBefore;
         bytes32 nonce;
     }
+
+    struct Permit {
+        address owner;
+        address spender;
+        uint256 value;
+        uint256 nonce;
+        uint256 deadline;
+    }
 }
 
 /// The time at which tests happen.
@@ -107,6 +115,26 @@ impl Terms {
             },
         })
     }
+}
+
+/// A LibertAI payment by EIP-2612 permit, good until the test's time and 300 s: as JSON, the way `X-PAYMENT` carries it.
+pub fn permit(payer: &Payer, spender: Address, value: u64, nonce: u64) -> Vec<u8> {
+    let message = Permit {
+        owner: payer.address(),
+        spender,
+        value: U256::from(value),
+        nonce: U256::from(nonce),
+        deadline: U256::from(NOW + 300),
+    };
+    let payload = json!({
+        "signature": payer.sign(message.eip712_signing_hash(&usdc_domain())),
+        "authorization": {
+            "from": payer.address().to_string(), "to": spender.to_string(), "value": value.to_string(), "validAfter": "0",
+            "validBefore": (NOW + 300).to_string(), "nonce": B256::from(U256::from(nonce)).to_string(),
+        },
+    });
+    let payment = json!({"x402Version": 2, "scheme": "upto", "network": "eip155:84532", "payload": payload});
+    payment.to_string().into_bytes()
 }
 
 /// A v2 payment for one of the requirements of a challenge.
