@@ -104,6 +104,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
     }
     table.refresh(&store, config);
     let mut env = Env {
+        former: None,
         now: UnixSeconds(now),
         now_ms: now * 1000,
         config,

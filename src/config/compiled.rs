@@ -10,6 +10,8 @@ pub struct Config {
     pub facilitators: Vec<Facilitator>,
     /// What is decided before a facilitator is asked.
     pub pre_check: PreCheck,
+    /// How long a price of the configuration before stays good after a reload, in seconds.
+    pub quote_grace: u64,
     /// What `resource` URLs are built on: scheme, authority and optional path prefix, without a trailing slash.
     /// `None`: the request's own scheme and authority.
     pub public_url: Option<Box<str>>,

@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "assets",
     "facilitators",
     "pre_check",
+    "quote_grace",
     "public_url",
     "unmatched",
     "routes",
@@ -58,16 +59,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Sections that other versions have.
-const LATER: &[&str] = &[
-    "settlement",
-    "quote_grace",
-    "ledger",
-    "redeliver",
-    "limits",
-    "metered",
-    "flow",
-    "verify",
-];
+const LATER: &[&str] = &["settlement", "ledger", "redeliver", "limits", "metered", "flow", "verify"];
 
 /// Parses and checks a configuration: JSON as Envoy makes it of a `google.protobuf.Struct`, so that 6 may be 6.0.
 ///
@@ -124,6 +116,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let compiled = routes::read(routes_node, &base, errors);
     let access = policy::access(fields.get("access"), errors);
     let max_claims = policy::max_claims(fields.get("replay"), errors);
+    let quote_grace = policy::quote_grace(fields.get("quote_grace"), errors);
     let public_url = policy::public_url(fields.get("public_url"), errors);
     if !errors.is_empty() {
         return None;
@@ -133,6 +126,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let mut config = Config {
         facilitators,
         pre_check,
+        quote_grace,
         public_url,
         routes: Routes::new(routes, deny_unmatched?),
         access,

@@ -100,6 +100,11 @@ pub(super) fn max_claims(node: Option<Node<'_>>, errors: &mut Errors) -> u32 {
     claims.and_then(|claims| u32::try_from(claims).ok()).unwrap_or(1_000_000)
 }
 
+/// Reads `quote_grace`.
+pub(super) fn quote_grace(node: Option<Node<'_>>, errors: &mut Errors) -> u64 {
+    node.and_then(|node| node.seconds(0, 3600, errors)).unwrap_or(60)
+}
+
 /// Reads `challenge`.
 pub(super) fn challenge(node: Option<Node<'_>>, errors: &mut Errors) -> ChallengeStyle {
     let mut style = ChallengeStyle::default();

@@ -84,6 +84,7 @@ fn every_field_is_read() {
         "assets": [{"symbol": "TUSD", "network": "eip155:31337", "address": "0x5425890298aed601595a70ab815c96711a31bc65",
             "decimals": 18.0, "currency": "usd", "transfer": "eip3009", "eip712": {"name": "Test USD", "version": "1"}}],
         "facilitators": [{"cluster": "f", "url": "http://f:1/x", "networks": ["eip155:*"]}, {"cluster": "g", "url": "http://g"}],
+        "quote_grace": "2m",
         "pre_check": {"clock_skew": "6s", "max_validity": "30m", "smart_wallets": {"eoa_sized": "facilitator", "other": "refuse"}},
         "public_url": "https://api.example.com/",
         "unmatched": "deny",
@@ -108,13 +109,21 @@ fn every_field_is_read() {
     assert_eq!(route.offers[1].scheme, Scheme::Upto);
     assert_eq!(route.offers[2].facilitators, [1]);
     assert_eq!(config.public_url.as_deref(), Some("https://api.example.com"));
-    assert_eq!((config.max_claims, config.pre_check.max_validity), (2000, 1800));
+    assert_eq!(
+        (config.max_claims, config.pre_check.max_validity, config.quote_grace),
+        (2000, 1800, 120)
+    );
     assert_eq!(&*config.routes.by_index(1).unwrap().offers[0].asset.currency, "eur");
 }
 
 #[test]
 fn each_mistake_is_named_where_it_is() {
     for (pointer, value, words) in [
+        (
+            "/quote_grace",
+            json!("1.5s"),
+            "quote_grace: found \"1.5s\", expected a duration of whole seconds such as \"5s\", \"10m\" or \"1h\", from 0s to 3600s",
+        ),
         ("/unmatched", json!("maybe"), "unmatched: found \"maybe\", expected pass or deny"),
         (
             "/routes/0/price/per_request",

@@ -1,6 +1,7 @@
 //! What the world looks like at the moment of an event, and what there is to say about it.
 
 use crate::config::Config;
+use crate::pricing::Former;
 use crate::replay::{Claims, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
@@ -13,6 +14,8 @@ pub struct Env<'a> {
     pub now_ms: u64,
     /// The configuration of this stream's plugin.
     pub config: &'a Config,
+    /// The prices of the configuration before, if there was one.
+    pub former: Option<&'a Former>,
     /// What the facilitators have said of themselves.
     pub supported: &'a Table,
     /// Data shared by all workers.
@@ -55,6 +58,8 @@ pub enum Note {
     ServedUnsettled,
     /// What the backend said it used costs more than was quoted: no more than the quote is charged.
     UsageAboveQuote,
+    /// A payment was taken at a price of the configuration before.
+    FormerQuote,
     /// The backend's `Settlement-Overrides` could not be followed.
     OverrideIgnored,
     /// Claims alive changed by this many.

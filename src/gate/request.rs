@@ -7,7 +7,7 @@ use super::effects::RequestEffect;
 use super::env::{Env, Note};
 use super::hold::Hold;
 use super::keys::{self, Key};
-use super::order::Order;
+use super::order::{Deal, Order};
 use super::redirect;
 use super::response::Keyed;
 use super::sale::Sale;
@@ -15,7 +15,7 @@ use super::verifying::Dispatch;
 use crate::precheck::{self, Terms};
 use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Selection};
 use crate::reader::{BodyFacts, Why};
-use crate::x402::{Answer, Payment, Refusal, decode};
+use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
 #[derive(Clone, Copy)]
@@ -112,7 +112,7 @@ fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &m
         return (Gate::Done, RequestEffect::Forward(free(request, env).keep_payment(request.headers)));
     }
     let order = match env.config.routes.quote(route, facts) {
-        Ok(quote) => Order::new(request, route, quote, env),
+        Ok(quote) => Order::new(request, Deal { route, quote }, env),
         Err(reason) => return answered(refuse_plainly(env, unquotable(reason), unquotable_text(reason, request.body))),
     };
     let payment = match decode(request.headers.iter().copied()) {
@@ -120,7 +120,7 @@ fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &m
         Ok(None) => return unpaid(request, order, env),
         Err(error) => return answered(refuse(env, &order, error.refusal, None, &error.detail)),
     };
-    paid(request, order, payment, env)
+    paid(request, facts, order, payment, env)
 }
 
 fn unquotable(reason: QuoteRefusal) -> Refusal {
@@ -155,7 +155,7 @@ fn unpaid(request: &Request<'_>, order: Order, env: &mut Env<'_>) -> (Gate, Requ
     answered(refuse(env, &order, Refusal::PaymentRequired, None, ""))
 }
 
-fn paid(request: &Request<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     let offers = order.offers(env);
     let terms = Terms {
         offers: &offers,
@@ -165,9 +165,12 @@ fn paid(request: &Request<'_>, order: Order, payment: Payment, env: &mut Env<'_>
         secret: env.secret,
         now: env.now,
     };
-    let approved = match precheck::pre_check(&payment, &terms) {
-        Ok(approved) => approved,
-        Err(refused) => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
+    let (former, approved) = match precheck::pre_check(&payment, &terms) {
+        Ok(approved) => (None, approved),
+        Err(refused) => match formerly(&payment, refused.refusal, &order, facts, &terms, env) {
+            Some((deal, approved)) => (Some(deal), approved),
+            None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
+        },
     };
     let hold = match Hold::take(approved.claim, approved.expiry, approved.claiming, env) {
         Ok(hold) => hold,
@@ -176,8 +179,12 @@ fn paid(request: &Request<'_>, order: Order, payment: Payment, env: &mut Env<'_>
             return answered(refuse(env, &order, refusal, None, ""));
         }
     };
+    if former.is_some() {
+        env.notes.event(Note::FormerQuote);
+    }
     let sale = Sale {
         order,
+        former,
         offer: approved.offer,
         ready: approved.ready,
         payment,
@@ -190,6 +197,43 @@ fn paid(request: &Request<'_>, order: Order, payment: Payment, env: &mut Env<'_>
         .keep_payment(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
     Dispatch::verify(sale, edits, env)
+}
+
+/// The price that this payment was quoted before the configuration changed, where it is still good.
+///
+/// Only a payment whose amount is none of today's is looked at, on the route of the same name; [`Former`](crate::pricing::Former) has
+/// no other difference to the offers of today. The reader relies on the amount too: see [`Reading`](crate::pricing::Reading).
+fn formerly(
+    payment: &Payment,
+    refusal: Refusal,
+    order: &Order,
+    facts: &RequestFacts<'_>,
+    terms: &Terms<'_>,
+    env: &Env<'_>,
+) -> Option<(Deal, precheck::Approved)> {
+    let by_amount = match refusal {
+        Refusal::ValueMismatch | Refusal::NoMatchingRequirements => true,
+        // A signature over an amount that the payment does not say.
+        Refusal::InvalidSignature => payment.dialect == Dialect::Plain,
+        _ => false,
+    };
+    let asked_now = |amount| terms.offers.iter().any(|offer| offer.amount == amount);
+    if !by_amount || payment.amount().is_some_and(asked_now) {
+        return None;
+    }
+    let former = env.former?.at(env.now_ms)?;
+    let Selection::Priced(route) = former.select(facts) else {
+        return None;
+    };
+    if former.by_index(route)?.name != order.route(env)?.1.name {
+        return None;
+    }
+    let quote = former.quote(route, facts).ok()?;
+    let deal = Deal { route, quote };
+    let offers = deal.offers(former);
+    let approved = precheck::pre_check(payment, &Terms { offers: &offers, ..*terms }).ok()?;
+    drop(offers);
+    Some((deal, approved))
 }
 
 impl Env<'_> {

@@ -93,7 +93,7 @@ impl Forwarding {
 
     /// How long an answer that is priced by the minute may take.
     pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
-        match &self.sale.order.route(env)?.1.price {
+        match &self.sale.route(env)?.price {
             Price::PerMinute(price) => Some(price.longest_ms()),
             _ => None,
         }

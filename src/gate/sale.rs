@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use super::effects::{Call, Endpoint};
 use super::env::Env;
 use super::hold::Hold;
-use super::order::Order;
-use crate::pricing::{Atomic, Charged, Delivery, MeteredTerms, Offer};
+use super::order::{Deal, Order};
+use crate::pricing::{Atomic, Basis, Charged, Delivery, MeteredTerms, Offer, Route, Routes};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
 use crate::x402::{Payable, Payment, Receipt};
@@ -15,6 +15,8 @@ use crate::x402::{Payable, Payment, Receipt};
 pub(super) struct Sale {
     /// What it pays for.
     pub(super) order: Order,
+    /// The deal of the configuration before, if that is what is paid.
+    pub(super) former: Option<Deal>,
     /// Index of the order's offer that is taken.
     pub(super) offer: usize,
     /// Who verifies and settles, and the facts in the requirements.
@@ -28,9 +30,29 @@ pub(super) struct Sale {
 }
 
 impl Sale {
+    /// What is paid, and the routes that it was made for.
+    fn deal<'a>(&self, env: &Env<'a>) -> Option<(&Deal, &'a Routes)> {
+        match &self.former {
+            None => Some((&self.order.deal, &env.config.routes)),
+            Some(former) => Some((former, env.former?.routes())),
+        }
+    }
+
+    /// The route that sells.
+    pub(super) fn route<'a>(&self, env: &Env<'a>) -> Option<&'a Route> {
+        let (deal, routes) = self.deal(env)?;
+        deal.route(routes).map(|(_, route)| route)
+    }
+
+    /// What the quote was computed from.
+    pub(super) fn basis(&self) -> &Basis {
+        self.former.as_ref().unwrap_or(&self.order.deal).quote.basis()
+    }
+
     /// The offer that is taken, over the amount that was quoted.
     pub(super) fn offer<'a>(&self, env: &Env<'a>) -> Option<Cow<'a, Offer>> {
-        self.order.offer(self.offer, env)
+        let (deal, routes) = self.deal(env)?;
+        deal.offer(self.offer, routes)
     }
 
     /// The facilitator's cluster, for people.
@@ -43,7 +65,7 @@ impl Sale {
     ///
     /// `amount` is what is to be settled, if that is not the quote.
     pub(super) fn call(&self, endpoint: Endpoint, amount: Option<Atomic>, env: &Env<'_>) -> Option<Call> {
-        let ((_, route), offer) = (self.order.route(env)?, self.offer(env)?);
+        let (route, offer) = (self.route(env)?, self.offer(env)?);
         let facilitator = env.config.facilitators.get(self.ready.facilitator)?;
         let payable = Payable {
             offer: &offer,
@@ -73,15 +95,15 @@ impl Sale {
 
     /// What its answer is metered by; `None`: it pays the quote, or what the backend says, before its answer leaves.
     pub(super) fn terms<'a>(&self, env: &Env<'a>) -> Option<&'a MeteredTerms> {
-        let (_, route) = self.order.route(env)?;
-        route.metered(self.offer(env)?.scheme)
+        self.route(env)?.metered(self.offer(env)?.scheme)
     }
 
     /// What is charged for what was delivered. Where that cannot be known, which cannot happen, nothing is.
     pub(super) fn charge(&self, delivery: &Delivery, env: &Env<'_>) -> Charged {
         let charged = || {
-            let (_, route) = self.order.route(env)?;
-            self.order.quote.charge(route, self.offer, self.terms(env)?, delivery)
+            let (deal, routes) = self.deal(env)?;
+            let (_, route) = deal.route(routes)?;
+            deal.quote.charge(route, self.offer, self.terms(env)?, delivery)
         };
         charged().unwrap_or(Charged {
             amount: Atomic(0),

@@ -133,7 +133,7 @@ pub(super) fn told(sale: &Sale, headers: &[(&[u8], &[u8])], env: &mut Env<'_>) -
 
 /// Whether the client gets an event less than the backend sends, because the reader has asked for it in the client's name.
 fn withholds_usage(sale: &Sale) -> bool {
-    match sale.order.basis() {
+    match sale.basis() {
         Basis::Tokens(tokens) => tokens.stream && tokens.api.has_stream_options() && tokens.include_usage != Some(true),
         Basis::Fixed | Basis::Minutes => false,
     }

@@ -284,7 +284,10 @@ impl RootContext for GateRoot {
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
         match &self.worker {
-            Some(worker) => Some(Box::new(GateStream::new(context_id, Rc::clone(worker)))),
+            Some(worker) => {
+                worker.is_used();
+                Some(Box::new(GateStream::new(context_id, Rc::clone(worker))))
+            }
             None => Some(Box::new(Unconfigured)),
         }
     }

@@ -57,6 +57,7 @@ impl Metrics {
             Note::Released => ("x402_released".into(), 1),
             Note::ServedUnsettled => ("x402_served_unsettled".into(), 1),
             Note::UsageAboveQuote => ("x402_usage_above_quote".into(), 1),
+            Note::FormerQuote => ("x402_former_quotes".into(), 1),
             Note::OverrideIgnored => ("x402_overrides_ignored".into(), 1),
             Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),
         };

@@ -5,6 +5,7 @@
 mod abi;
 mod callout;
 mod ending;
+mod former;
 mod gate_root;
 mod gate_stream;
 mod head;

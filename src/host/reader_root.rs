@@ -9,30 +9,54 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
 use super::abi::{self, Buffer, Map};
+use super::former::{self, Lineage};
 use super::head::{BODY_PROPERTY, Head};
 use crate::config::Config;
 use crate::gate::carries_payment;
-use crate::pricing::{RequestFacts, Scheme};
+use crate::pricing::{Former, RequestFacts, Routes, Scheme};
 use crate::reader::{self, BodyFacts};
-use crate::x402::decode;
+use crate::x402::{Payment, decode};
 
 /// The root context of the reader.
 #[derive(Default)]
 pub(super) struct ReaderRoot {
-    config: Option<Rc<Config>>,
+    plugin: Option<Rc<Plugin>>,
+}
+
+/// What the streams of one configuration share.
+struct Plugin {
+    config: Rc<Config>,
+    lineage: Lineage,
+    former: Option<Former>,
+}
+
+impl Plugin {
+    fn new(config: Config) -> Self {
+        let (lineage, former) = Lineage::begin("x402-reader", &config);
+        let config = Rc::new(config);
+        Self { config, lineage, former }
+    }
+
+    /// The routes of the configuration before, if their prices are still good.
+    fn former(&self) -> Option<&Routes> {
+        self.former.as_ref()?.at(former::now_ms())
+    }
 }
 
 impl Context for ReaderRoot {}
 
 impl RootContext for ReaderRoot {
     fn on_configure(&mut self, _size: usize) -> bool {
-        self.config = super::configuration().map(Rc::new);
-        self.config.is_some()
+        self.plugin = super::configuration().map(|config| Rc::new(Plugin::new(config)));
+        self.plugin.is_some()
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
+        if let Some(plugin) = &self.plugin {
+            plugin.lineage.is_used(&plugin.config);
+        }
         Some(Box::new(ReaderStream {
-            config: self.config.clone(),
+            plugin: self.plugin.clone(),
             reading: Reading::Nothing,
         }))
     }
@@ -51,7 +75,7 @@ enum Reading {
 }
 
 struct ReaderStream {
-    config: Option<Rc<Config>>,
+    plugin: Option<Rc<Plugin>>,
     reading: Reading,
 }
 
@@ -59,9 +83,10 @@ impl ReaderStream {
     /// The body is complete: reads it, and lets everything go on to the gate.
     fn complete(&mut self) -> Action {
         let reading = std::mem::replace(&mut self.reading, Reading::Nothing);
-        let (Reading::Collecting { head, headers }, Some(config)) = (reading, &self.config) else {
+        let (Reading::Collecting { head, headers }, Some(plugin)) = (reading, &self.plugin) else {
             return Action::Continue;
         };
+        let routes = &plugin.config.routes;
         let body = abi::buffer(Buffer::RequestBody, usize::MAX);
         let (content_type, content_encoding) = (every(&headers, b"content-type"), every(&headers, b"content-encoding"));
         let (content_type, content_encoding) = (content_type.as_deref(), content_encoding.as_deref());
@@ -71,9 +96,19 @@ impl ReaderStream {
             headers: &headers,
             body: None,
         };
-        let mut read = config.routes.read(None, &request, &body, content_type, content_encoding);
+        let former = plugin.former();
+        let mut read = routes.read(former, &request, &body, content_type, content_encoding);
+        let payment = decode(headers.iter().copied()).ok().flatten();
+        let amount = payment.as_ref().and_then(Payment::amount);
+        let asked = RequestFacts {
+            body: Some(&read.facts),
+            ..request
+        };
+        if former.is_some() && !amount.is_some_and(|amount| routes.asks(&asked, amount)) {
+            read.rewrite = read.former_rewrite;
+        }
         // Only an answer that is metered has to tell its usage: what else is paid gets no event that was not asked for.
-        read.rewrite.include_usage &= pays_upto(&headers);
+        read.rewrite.include_usage &= payment.is_some_and(|payment| &*payment.scheme == Scheme::Upto.name());
         // What is let through without a payment (API keys, bypass) is the caller's and the backend's own affair.
         let changed = carries_payment(&headers).then(|| read.rewritten(&body)).flatten();
         if let Some(changed) = changed {
@@ -87,12 +122,6 @@ impl ReaderStream {
         hand_on(&read.facts);
         Action::Continue
     }
-}
-
-/// Whether a request pays a maximum, of which its answer's usage is charged.
-fn pays_upto(headers: &[(&[u8], &[u8])]) -> bool {
-    let payment = decode(headers.iter().copied()).ok().flatten();
-    payment.is_some_and(|payment| &*payment.scheme == Scheme::Upto.name())
 }
 
 /// Names and values, as Envoy has them.
@@ -113,14 +142,15 @@ impl Context for ReaderStream {}
 
 impl HttpContext for ReaderStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
-        let Some(config) = &self.config else { return Action::Continue };
-        if !config.routes.use_body() {
+        let Some(plugin) = &self.plugin else { return Action::Continue };
+        let routes = [Some(&plugin.config.routes), plugin.former()];
+        if !routes.iter().flatten().any(|routes| routes.use_body()) {
             return Action::Continue;
         }
-        let head = Head::read(config);
+        let head = Head::read(&plugin.config);
         let headers = abi::headers(Map::Request);
         let seen: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        if !config.routes.needs_body(&head.place(), &seen) {
+        if !routes.iter().flatten().any(|routes| routes.needs_body(&head.place(), &seen)) {
             return Action::Continue;
         }
         // An upgraded request has no end: the gate refuses it, without its body.

@@ -3,13 +3,16 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
 use std::time::Duration;
 
 use super::abi::{self, Level, Map};
+use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
 use crate::gate::{Edits, Env, Notes, Settlement};
+use crate::pricing::Former;
 use crate::replay::{self, Claims, UnixSeconds};
 use crate::supported::{self, Table};
 use crate::x402::Answer;
@@ -39,7 +42,9 @@ pub(super) struct Job {
 
 /// One plugin configuration on one worker.
 pub(super) struct Worker {
-    pub(super) config: Config,
+    pub(super) config: Rc<Config>,
+    lineage: Lineage,
+    former: Option<Former>,
     pub(super) metrics: RefCell<Metrics>,
     table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
@@ -58,12 +63,15 @@ impl Worker {
     /// `None` if the secret could not be shared, which takes 64 writers in a row that were faster.
     pub(super) fn new(config: Config) -> Option<Self> {
         let secret = replay::secret(&SharedData, random()).ok()?;
+        let (lineage, former) = Lineage::begin("x402", &config);
         let claims = Claims::new(config.max_claims);
         let needs_facts = supported::is_needed(&config);
         let mut metrics = Metrics::default();
         metrics.define();
         Some(Self {
-            config,
+            config: Rc::new(config),
+            lineage,
+            former,
             metrics: RefCell::new(metrics),
             table: RefCell::default(),
             jobs: RefCell::default(),
@@ -74,6 +82,11 @@ impl Worker {
             needs_facts,
             secret,
         })
+    }
+
+    /// A request has come.
+    pub(super) fn is_used(&self) {
+        self.lineage.is_used(&self.config);
     }
 
     /// Runs a gate's transition, then carries its notes to metrics, filter state and log.
@@ -87,8 +100,9 @@ impl Worker {
             let table = self.table.borrow();
             let mut env = Env {
                 now: now(),
-                now_ms: abi::now() / 1_000_000,
+                now_ms: former::now_ms(),
                 config: &self.config,
+                former: self.former.as_ref(),
                 supported: &table,
                 store: &SharedData,
                 claims: &self.claims,

@@ -10,6 +10,7 @@ mod flow;
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "bounded by the generators")]
 mod flow_tests;
+mod former;
 mod glob;
 mod host;
 mod matcher;
@@ -37,6 +38,7 @@ mod tokens;
 pub use dynamic::Dynamic;
 pub(crate) use dynamic::{MAX_MULTIPLIERS, Multiplier};
 pub use flow::{Charged, Delivery, End, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort};
+pub use former::Former;
 pub use glob::Glob;
 pub(crate) use host::Host;
 pub use matcher::Matcher;

@@ -15,6 +15,9 @@ pub struct Reading {
     pub facts: BodyFacts,
     /// For the body that goes on, if the route is priced by tokens; [`Reading::rewritten`] carries it out.
     pub rewrite: Rewrite,
+    /// The same for a payment at the former price, or of an amount that cannot be told: the smaller limit of both, so that neither
+    /// quote can be exceeded.
+    pub former_rewrite: Rewrite,
 }
 
 impl Reading {
@@ -43,18 +46,22 @@ impl Routes {
         let mut reading = Reading {
             facts: read_body(body, content_type, content_encoding),
             rewrite: Rewrite::default(),
+            former_rewrite: Rewrite::default(),
         };
-        let priced = [former, Some(self)].into_iter().flatten().filter_map(|routes| {
+        let priced = [former, Some(self)].map(|routes| {
             let facts = Some(&reading.facts);
-            match routes.select(&RequestFacts { body: facts, ..*request }) {
-                Selection::Priced(index) => routes.by_index(index),
+            let route = match routes?.select(&RequestFacts { body: facts, ..*request }) {
+                Selection::Priced(index) => routes?.by_index(index),
                 _ => None,
-            }
+            };
+            route.filter(|route| route.price.needs_body())
         });
-        let priced: Vec<&Route> = priced.filter(|route| route.price.needs_body()).collect();
-        if let (BodyFacts::Json(facts), false) = (&mut reading.facts, priced.is_empty()) {
-            match read_deeply(&priced, request, body, facts) {
-                Ok(rewrite) => reading.rewrite = rewrite,
+        if let (BodyFacts::Json(facts), true) = (&mut reading.facts, priced.iter().any(Option::is_some)) {
+            match read_deeply(priced, request, body, facts) {
+                Ok([former, current]) => {
+                    reading.rewrite = current;
+                    reading.former_rewrite = former.within(&current);
+                }
                 Err(why) => reading.facts = BodyFacts::Unreadable(why),
             }
         }
@@ -62,21 +69,27 @@ impl Routes {
     }
 }
 
-fn read_deeply(routes: &[&Route], request: &RequestFacts<'_>, body: &[u8], facts: &mut Facts) -> Result<Rewrite, Why> {
+/// Reads what the routes' prices ask for; what each of them wants to be changed.
+fn read_deeply<const N: usize>(
+    routes: [Option<&Route>; N],
+    request: &RequestFacts<'_>,
+    body: &[u8],
+    facts: &mut Facts,
+) -> Result<[Rewrite; N], Why> {
     let document = reader::read_document(body)?;
     let scope = Scope {
         size: u64::try_from(body.len()).unwrap_or(u64::MAX),
         body: Some(&document),
         ..Scope::without_body(request)
     };
-    let mut rewrite = Rewrite::default();
-    for route in routes {
+    let mut rewrites = [Rewrite::default(); N];
+    for (route, rewrite) in routes.iter().zip(&mut rewrites) {
+        let Some(route) = route else { continue };
         match &route.price {
             Price::PerToken(price) => {
                 let api = reader::api_of(&normalise(request.place.path).path, &document);
                 let tokens = reader::read_tokens(api, &document)?;
-                // The last one, which is the current one, decides.
-                rewrite = price.rewrite(&tokens);
+                *rewrite = price.rewrite(&tokens);
                 // Where nothing is metered no answer has to tell its usage.
                 rewrite.include_usage &= route.flow != Flow::Authorization;
                 facts.tokens = Some(tokens);
@@ -87,5 +100,5 @@ fn read_deeply(routes: &[&Route], request: &RequestFacts<'_>, body: &[u8], facts
     }
     facts.outcomes.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
     facts.outcomes.dedup();
-    Ok(rewrite)
+    Ok(rewrites)
 }

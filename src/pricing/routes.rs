@@ -53,6 +53,10 @@ impl Routes {
         self.routes.iter()
     }
 
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Route> {
+        self.routes.iter_mut()
+    }
+
     /// How many routes there are.
     pub fn len(&self) -> usize {
         self.routes.len()

@@ -126,6 +126,16 @@ pub struct Rewrite {
 }
 
 impl Rewrite {
+    /// This change, with the smaller limit if another one sets one too.
+    #[must_use]
+    pub fn within(self, other: &Self) -> Self {
+        let limits = [self.set_max_output, other.set_max_output];
+        Self {
+            set_max_output: limits.into_iter().flatten().min(),
+            ..self
+        }
+    }
+
     /// Whether nothing is to be changed.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -12,7 +12,7 @@ use super::{Network, Refusal};
 use crate::evm::eip3009::TransferWithAuthorization;
 use crate::evm::permit2::PermitWitnessTransferFrom;
 use crate::evm::{Address, Nonce, SignatureForm, U256};
-use crate::pricing::{Offer, PayTo, Transfer};
+use crate::pricing::{Atomic, Offer, PayTo, Transfer};
 
 /// The largest payment header that is read, in bytes.
 pub const MAX_PAYMENT_HEADER: usize = 16 * 1024;
@@ -137,6 +137,22 @@ impl Payload {
             }
             Self::Permit2 { .. } | Self::Solana { .. } => None,
         }
+    }
+}
+
+impl Payment {
+    /// What it pays at most, by its own words: the requirement that it accepts, else what was signed. `None` where neither says.
+    pub fn amount(&self) -> Option<Atomic> {
+        let accepted = self
+            .accepted
+            .as_ref()
+            .and_then(|accepted| accepted.get("amount")?.as_str()?.parse().ok());
+        let signed = match &self.payload {
+            Payload::Eip3009 { authorization, .. } => authorization.value.to_u128(),
+            Payload::Permit2 { permit, .. } => permit.amount.to_u128(),
+            Payload::Plain { .. } | Payload::Solana { .. } => None,
+        };
+        accepted.or(signed).map(Atomic)
     }
 }
 

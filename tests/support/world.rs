@@ -8,7 +8,7 @@ use x402_envoy::gate::{
     Call, CalloutReply, CalloutToken, Edits, Env, Gate, Note, Notes, Released, Request, RequestEffect, Response, ResponseEffect,
     Settlement, open,
 };
-use x402_envoy::pricing::Place;
+use x402_envoy::pricing::{Former, Place};
 use x402_envoy::reader::BodyFacts;
 use x402_envoy::replay::{Claims, MemoryStore, UnixSeconds};
 use x402_envoy::supported::Table;
@@ -46,6 +46,7 @@ pub struct World {
     pub config: Config,
     pub store: MemoryStore,
     pub claims: Claims,
+    pub former: Option<Former>,
     pub table: Table,
     pub now: u64,
     pub notes: Notes,
@@ -63,6 +64,7 @@ impl World {
             config,
             store: MemoryStore::new(),
             claims,
+            former: None,
             table: Table::default(),
             now: NOW,
             notes: Notes::default(),
@@ -74,6 +76,7 @@ impl World {
             now: UnixSeconds(self.now),
             now_ms: self.now * 1000,
             config: &self.config,
+            former: self.former.as_ref(),
             supported: &self.table,
             store: &self.store,
             claims: &self.claims,
