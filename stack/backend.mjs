@@ -59,7 +59,11 @@ const completion = (body, words) => {
     whole: { ...about, choices: [choice(words.join(""), "stop")], usage: used },
     before: [],
     text: words.map(word => ({ ...about, choices: [choice(word, null)] })),
-    after: [{ ...about, choices: [choice("", "stop")], ...(body.stream_options?.include_usage ? { usage: used } : {}) }, "[DONE]"],
+    after: [
+      { ...about, choices: [choice("", "stop")] },
+      ...(body.stream_options?.include_usage ? [{ ...about, choices: [], usage: used }] : []),
+      "[DONE]",
+    ],
   };
 };
 

@@ -27,6 +27,17 @@ ANSWERS = [
     pytest.param(MESSAGES, MESSAGE, id="messages"),
     pytest.param(MESSAGES, MESSAGE_STREAM, id="messages-stream"),
 ]
+USAGE_DECLINED = {**STREAM, "stream_options": {"include_usage": False}}
+PROMPT = {"model": "fake-1", "prompt": "Hello!"}
+INPUT = {"model": "fake-1", "input": "Hello!"}
+OTHER_ANSWERS = [
+    pytest.param(COMPLETIONS, USAGE_DECLINED, id="chat-stream-no-usage"),
+    pytest.param("/v1/completions", PROMPT, id="completions"),
+    pytest.param("/v1/completions", {**PROMPT, "stream": True}, id="completions-stream"),
+    pytest.param("/v1/responses", INPUT, id="responses"),
+    pytest.param("/v1/responses", {**INPUT, "stream": True}, id="responses-stream"),
+    pytest.param("/v1/embeddings", INPUT, id="embeddings"),
+]
 STREAMS = [
     pytest.param(COMPLETIONS, STREAM, id="chat"),
     pytest.param(COMPLETIONS, STREAM_AND_USAGE, id="chat-usage"),
@@ -50,7 +61,8 @@ def cost(usage: tuple[int, int]) -> int:
 
 def quote(body: str) -> int:
     """A token for each byte and 100 more, and as much output as the request, or else the route, allows."""
-    return cost((len(body.encode()) + 100, json.loads(body).get("max_tokens", 4096)))
+    limit = json.loads(body).get("max_tokens", 4096)
+    return cost((len(body.encode()) + 100, limit))
 
 
 def guess(text: bytes) -> int:
@@ -72,7 +84,7 @@ def used(answer: dict[str, Any]) -> tuple[int, int]:
     usage = answer["usage"]
     if "input_tokens" in usage:
         return usage["input_tokens"], usage["output_tokens"]
-    return usage["prompt_tokens"], usage["completion_tokens"]
+    return usage["prompt_tokens"], usage.get("completion_tokens", 0)
 
 
 def settled(chain: Chain, before: tuple[int, int], amount: int, receipt: dict[str, Any] | None = None) -> None:
@@ -85,7 +97,7 @@ def settled(chain: Chain, before: tuple[int, int], amount: int, receipt: dict[st
         assert chain.transfers(receipt["transaction"]) == [(payer, seller, amount)]
 
 
-@pytest.mark.parametrize(("path", "request_body"), ANSWERS)
+@pytest.mark.parametrize(("path", "request_body"), ANSWERS + OTHER_ANSWERS)
 def test_usage_is_settled(gateway: Any, backend: Service, sepolia: Chain, path: str, request_body: dict[str, Any]) -> None:
     body = json.dumps(request_body)
     amount = cost(used(asked(backend, path, body)))
@@ -95,6 +107,8 @@ def test_usage_is_settled(gateway: Any, backend: Service, sepolia: Chain, path: 
     receipt = None
     if request_body.get("stream"):
         receipt = comment(result.body)
+        if path in (COMPLETIONS, "/v1/completions"):
+            assert ('"usage"' in result.body) == (request_body is STREAM_AND_USAGE)
     else:
         assert cost(used(result.json)) == amount
     assert 0 < amount < quote(body)
@@ -117,6 +131,29 @@ def test_trailer(gateway: Any, backend: Service, sepolia: Chain, path: str, requ
     settled(sepolia, before, amount, receipt)
 
 
+@pytest.mark.parametrize(("script", "packages"), [
+    pytest.param("axios.mjs", "clients-axios", id="x402-axios"),
+    pytest.param("pay_httpx.py", ".", id="python-httpx"),
+    pytest.param("pay_requests.py", ".", id="python-requests"),
+])
+def test_other_clients(gateway: Any, backend: Service, sepolia: Chain, script: str, packages: str) -> None:
+    body = json.dumps(STREAM)
+    before = holdings(sepolia)
+    result = pay(script, gateway.url(f"/metered{COMPLETIONS}"), sepolia.key("client"), packages=packages, BODY=body)
+    assert result.status == 200, result
+    settled(sepolia, before, cost(used(asked(backend, COMPLETIONS, body))), comment(result.body))
+
+
+def test_version_1_client_pays_the_quote(gateway: Any, sepolia: Chain) -> None:
+    """Version 1 has no `upto`."""
+    body = json.dumps(CHAT)
+    before = holdings(sepolia)
+    result = pay("fetch-v1.mjs", gateway.url(f"/metered{COMPLETIONS}"), sepolia.key("client"), packages="clients-v1", BODY=body)
+    assert result.status == 200 and "x-payment-response" in result.headers, result
+    assert result.receipt is not None and sepolia.succeeded(result.receipt["transaction"])
+    settled(sepolia, before, quote(body))
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_exact_pays_the_quote(gateway: Any, sepolia: Chain, stream: bool) -> None:
     body = json.dumps({**CHAT, "stream": stream})
@@ -124,6 +161,7 @@ def test_exact_pays_the_quote(gateway: Any, sepolia: Chain, stream: bool) -> Non
     result = pay("metered.mjs", gateway.url(f"/metered{COMPLETIONS}"), sepolia.key("client"), BODY=body, SCHEMES="exact")
     assert (result.status, result.more["cut"], result.more["trailers"]) == (200, False, {}), result
     assert "payment-response" in result.headers and "payment-response" not in result.body
+    # Facilitators need not repeat the amount of an `exact` payment.
     settled(sepolia, before, quote(body), {"amount": str(quote(body)), **(result.receipt or {})})
 
 
@@ -180,6 +218,7 @@ def test_backend_that_dies(gateway: Any, facilitator: Service, backend: Service,
     result = pay("metered.mjs", gateway.url(f"/metered{path}"), sepolia.key("client"), BODY=body,
                  HEADERS=json.dumps({"x-answer-chunks": str(LONG), "x-answer-dies-after": str(CUT)}))
     assert (result.status, result.more["cut"]) == (200, True), result
+    assert result.body.count('"content_block_delta"' if path == MESSAGES else '"content":') == CUT + (path != MESSAGES)
     wait_until(lambda: gateway.metric("x402_settlements_outcome_settled") > noted, "the settlement")
     settled(sepolia, before, delivered(backend, path, body))
     assert settlements(facilitator) == calls + 1
