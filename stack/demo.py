@@ -2,12 +2,14 @@
 
 Builds it, brings up a local chain, the official facilitator, a backend and Envoy with envoy/demo.yaml, and pays for a
 chat completion with the official client. Stays up until Ctrl-C; with ONCE=1 it ends, with 0 if the payment arrived.
+With METERED=1 the completion is streamed, quoted for its limit, and charged for its tokens.
 Everything is on 127.0.0.1, and every process started here is stopped here. Standard library only.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import re
@@ -18,6 +20,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Callable
 
@@ -31,6 +34,8 @@ RUN = tools.LOCAL / "run" / "demo"
 # What envoy/demo.yaml and the programs of stack/ use when nobody else does.
 PORTS = {"gateway": 10000, "admin": 9901, "facilitator": 4022, "backend": 8081, "chain": 8545}
 PROMPT = '{"model": "demo", "messages": [{"role": "user", "content": "Say something worth paying for."}]}'
+METERED_PATH = "/metered/v1/chat/completions"
+METERED_PROMPT = f'{PROMPT[:-1]}, "max_tokens": 100, "stream": true, "stream_options": {{"include_usage": true}}}}'
 TTY = sys.stdout.isatty()
 STARTED = time.monotonic()
 
@@ -204,27 +209,28 @@ def node(program: str, what: str, *options: str) -> tuple[Process, dict[str, Any
     return process, json.loads(ready()[0])
 
 
-def bring_up(chosen: dict[str, int], binary: Path) -> tuple[list[Process], dict[str, Any]]:
-    """All four programs, each ready before the next is started."""
+def bring_up(chosen: dict[str, int], binary: Path, path: str, delay_ms: int) -> tuple[list[Process], dict[str, Any]]:
+    """All four programs, each ready before the next is started; the gateway quotes `path`. The backend streams with this delay."""
     chain, facts = node("chain.mjs", f"local chain with USDC on port {chosen['chain']}", "--port", str(chosen["chain"]))
     facilitator, _ = node("facilitator.mjs", f"official facilitator on port {chosen['facilitator']}",
                           "--port", str(chosen["facilitator"]), "--chain", f"{facts['chainId']}={facts['rpc']}")
-    backend, _ = node("backend.mjs", f"OpenAI-compatible backend on port {chosen['backend']}", "--port", str(chosen["backend"]))
+    backend, _ = node("backend.mjs", f"OpenAI-compatible backend on port {chosen['backend']}", "--port", str(chosen["backend"]),
+                      "--delay-ms", str(delay_ms))
     envoy = Process([binary, "--config-path", configuration(chosen), "--disable-hot-restart", "--concurrency", "2",
                      "--file-flush-interval-msec", "100",
                      "--log-level", "warning", "--component-log-level", "wasm:info"],
                     log=fresh("envoy.log"), name="Envoy", cwd=tools.ROOT)
-    url = f"http://127.0.0.1:{chosen['gateway']}/v1/chat/completions"
+    url = f"http://127.0.0.1:{chosen['gateway']}{path}"
     wait(f"Envoy with the filter on port {chosen['gateway']}", envoy, lambda: fetch(url, PROMPT)[0] == 402)
     return [chain, facilitator, backend, envoy], facts
 
 
-def pay(url: str, chain: dict[str, Any]) -> None:
-    """One payment before everybody's eyes; raises if the money does not arrive."""
+def pay(url: str, prompt: str, chain: dict[str, Any]) -> dict[str, Any]:
+    """One payment before everybody's eyes; raises if the money does not arrive. Returns what stack/pay.mjs sums up."""
     seller, client = chain["roles"]["payTo"]["address"], chain["roles"]["client"]["address"]
     before = {who: balance(chain, who) for who in (seller, client)}
     head("A client without a payment")
-    status, headers, body = fetch(url, PROMPT)
+    status, headers, body = fetch(url, prompt)
     say(f"POST {url} → {color(33, f'{status} Payment Required')}")
     for name, value in sorted(headers.items()):
         if name.lower().startswith(("payment-", "x-payment-")):
@@ -233,7 +239,8 @@ def pay(url: str, chain: dict[str, Any]) -> None:
         raise Failed(f"expected a 402, not {status}: {body.decode(errors='replace')[:300]}")
 
     head("The same request with the official client, @x402/fetch")
-    done = subprocess.run(["node", str(tools.ROOT / "stack" / "pay.mjs"), "-d", PROMPT, url], timeout=120)
+    summary = fresh("summary.json")
+    done = subprocess.run(["node", str(tools.ROOT / "stack" / "pay.mjs"), "-d", prompt, "--summary", str(summary), url], timeout=120)
     if done.returncode != 0:
         raise Failed(f"the client was not served. Envoy's log: {RUN / 'envoy.log'}, the facilitator's: {RUN / 'facilitator.mjs.log'}")
 
@@ -244,6 +251,25 @@ def pay(url: str, chain: dict[str, Any]) -> None:
         say(f"{name:7}{who}  {dollars(before[who]):>18} → {dollars(after[who]):>18}  {color(32 if change > 0 else 33, f'{change / 1e6:+.6f}')}")
     if after[seller] - before[seller] != before[client] - after[client] or after[seller] <= before[seller]:
         raise Failed("the balances do not add up")
+    return {**json.loads(summary.read_text()), "moved": after[seller] - before[seller]}
+
+
+def account(summary: dict[str, Any]) -> None:
+    """What a metered answer cost, worked out from its usage; raises if something else has moved."""
+    rates = re.search(r'per_token: \{input: "\$([0-9.]+)", output: "\$([0-9.]+)"', CONFIG.read_text())
+    if rates is None:
+        raise Failed(f"{CONFIG} has no price per token")
+    counts = summary["usage"]["prompt_tokens"], summary["usage"]["completion_tokens"]
+    cost = sum(count * Decimal(rate) for count, rate in zip(counts, rates.groups()))
+    amount, quote = math.ceil(cost * 1_000_000), int(summary["quote"])
+    head("What was used is what was paid")
+    say(f"quote    {dollars(quote)}, which is what the client signed for")
+    say(f"usage    {counts[0]} tokens of input and {counts[1]} of output, as the backend counted them")
+    say(f"price    {counts[0]} × ${rates[1]} + {counts[1]} × ${rates[2]} = ${cost:f}, in whole units {color(1, dollars(amount))}")
+    say(f"settled  {dollars(int(summary['receipt']['amount']))}, transaction {summary['receipt']['transaction']}")
+    say(f"kept     {dollars(quote)} − {dollars(amount)} = {color(32, dollars(quote - amount))} never left the payer")
+    if not summary["moved"] == int(summary["receipt"]["amount"]) == amount <= quote:
+        raise Failed(f"{summary['moved']} has moved, the receipt says {summary['receipt']['amount']}, and it costs {amount}")
 
 
 def hints(chosen: dict[str, int], url: str) -> None:
@@ -253,6 +279,7 @@ def hints(chosen: dict[str, int], url: str) -> None:
         ("The 402", f"curl -i {url} {body}"),
         ("Pay, with the official client", f"node stack/pay.mjs {url}"),
         ("Pay for a stream", f"""node stack/pay.mjs -d '{PROMPT[:-1]}, "stream": true}}' {url}"""),
+        ("Pay for a stream by the token", f"node stack/pay.mjs -d '{METERED_PROMPT}' {url.removesuffix('/v1/chat/completions')}{METERED_PATH}"),
         ("Pay with curl alone", f"node stack/sign-plain.mjs -X POST {url} | curl -i -H @- {url} {body}"),
         ("A route that is free", f"curl http://127.0.0.1:{chosen['gateway']}/v1/models"),
         ("Metrics", f"curl -s http://127.0.0.1:{chosen['admin']}/stats/prometheus | grep x402_"),
@@ -263,7 +290,8 @@ def hints(chosen: dict[str, int], url: str) -> None:
 
 
 def main() -> int:
-    once = os.environ.get("ONCE") == "1"
+    once, metered = (os.environ.get(name) == "1" for name in ("ONCE", "METERED"))
+    path, prompt = (METERED_PATH, METERED_PROMPT) if metered else ("/v1/chat/completions", PROMPT)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))  # a closed terminal, too, leaves nothing behind
     try:
@@ -275,13 +303,16 @@ def main() -> int:
         with tools.locked("node"):
             run("install chain, facilitator and client", ["node", "stack/install.mjs", "anvil", "stack"], "install.log")
         chosen = ports()
-        processes, chain = bring_up(chosen, binary)
-        url = f"http://127.0.0.1:{chosen['gateway']}/v1/chat/completions"
-        pay(url, chain)
+        # Slow enough to be seen streaming.
+        processes, chain = bring_up(chosen, binary, path, delay_ms=150 if metered else 0)
+        gateway = f"http://127.0.0.1:{chosen['gateway']}"
+        summary = pay(gateway + path, prompt, chain)
+        if metered:
+            account(summary)
         if once:
             say(color(32, "✓ paid and delivered"))
             return 0
-        hints(chosen, url)
+        hints(chosen, f"{gateway}/v1/chat/completions")
         while all(process.running() for process in processes):
             time.sleep(0.2)
         ended = next(process for process in processes if not process.running())

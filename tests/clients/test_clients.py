@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
-import urllib.error
-import urllib.request
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
-from stack.process import wait_until
+from .checks import moves, offered
 from .world import PRICE_ATOMIC, STACK, Chain, Result, pay
 
 CHAT = json.dumps({"model": "fake-1", "messages": [{"role": "user", "content": "Hello!"}]})
 STREAM = json.dumps({"model": "fake-1", "messages": [{"role": "user", "content": "Hello!"}], "stream": True})
 ANSWER = "Paid and delivered: this answer came through Envoy."
-
-
-@contextlib.contextmanager
-def moves(chain: Chain, amount: int, payer: str = "client") -> Iterator[None]:
-    """Exactly `amount` goes from the payer (a role, or an address) to the seller meanwhile."""
-    accounts = (payer if payer.startswith("0x") else chain.address(payer), chain.address("payTo"))
-    before = [chain.balance(account) for account in accounts]
-    yield
-    after = [chain.balance(account) for account in accounts]
-    assert (after[0] - before[0], after[1] - before[1]) == (-amount, amount)
 
 
 def paid(chain: Chain, result: Result, header: str = "payment-response") -> None:
@@ -40,21 +27,6 @@ def paid(chain: Chain, result: Result, header: str = "payment-response") -> None
 
 def answered(result: Result) -> None:
     assert result.json["choices"][0]["message"]["content"] == ANSWER
-
-
-def offered(url: str) -> None:
-    """Wait until the gateway can quote: some offers need a fact from the facilitator's /supported."""
-    def quoted() -> bool:
-        try:
-            urllib.request.urlopen(urllib.request.Request(url, method="POST", data=b"{}"), timeout=20)
-        except urllib.error.HTTPError as answer:
-            if answer.code == 503:
-                return False
-            assert answer.code == 402, answer.code
-            return True
-        raise AssertionError("a priced route answered without a payment")
-
-    wait_until(quoted, f"a quote of {url}")
 
 
 V2_ROUTES = ["", "/permit2", "/upto"]

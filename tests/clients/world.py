@@ -24,8 +24,13 @@ VENV_PYTHON = tools.LOCAL / "venv" / "bin" / "python"
 PRICE = "$0.001"
 PRICE_ATOMIC = 1000
 
+# What tokens cost on the metered routes: 2.5 units for one of the input, 10 for one of the output.
+PER_TOKEN = {"input": "$0.0000025", "output": "$0.00001", "max_output": 4096}
+
 BASE_SEPOLIA = "eip155:84532"
 BASE = "eip155:8453"
+# Keccak-256 of `Transfer(address,address,uint256)`.
+TRANSFER = "0xddf252ad1be2c89b69c2b068fc378daa952ba7f163c4a11628f55a4df523b3ef"
 
 
 def ensure_node() -> None:
@@ -94,6 +99,15 @@ class Chain:
         call = {"to": self.facts["token"]["address"], "data": "0x70a08231" + address[2:].lower().rjust(64, "0")}
         return int(self.rpc("eth_call", call, "latest"), 16)
 
+    def transfers(self, transaction: str) -> list[tuple[str, str, int]]:
+        """What a transaction moved of the token: from whom, to whom, how much."""
+        receipt = self.rpc("eth_getTransactionReceipt", transaction)
+        assert receipt is not None and receipt["status"] == "0x1", transaction
+        return [
+            ("0x" + log["topics"][1][26:], "0x" + log["topics"][2][26:], int(log["data"], 16)) for log in receipt["logs"]
+            if log["topics"][0] == TRANSFER and log["address"].lower() == self.facts["token"]["address"].lower()
+        ]
+
     def succeeded(self, transaction: str) -> bool:
         """Whether this transaction is in a block and did not revert."""
         receipt = self.rpc("eth_getTransactionReceipt", transaction)
@@ -143,7 +157,14 @@ def filter_config(pay_to: str, facilitators: list[dict[str, Any]], spender: str)
         return {"name": name, "match": {"path": path}, "price": {"per_request": PRICE}, "accept": list(accept),
                 "description": f"A request to {path}", "mime_type": "application/json"}
 
+    def metered(name: str, path: str, **terms: str) -> dict[str, Any]:
+        offers = usdc("upto", BASE_SEPOLIA), usdc("exact", BASE_SEPOLIA, transfer="eip3009")
+        more = {"metered": terms} if terms else {}
+        return {**priced(name, path, *offers), "price": {"per_token": PER_TOKEN}, "flow": "metered", **more}
+
     routes = [
+        metered("metered", "/metered/*"),
+        metered("metered-free", "/metered-free/*", on_backend_failure="free"),
         priced("exact", "/v1/*", usdc("exact", BASE_SEPOLIA, transfer="eip3009")),
         priced("permit2", "/permit2/*", usdc("exact", BASE_SEPOLIA, transfer="permit2")),
         priced("upto", "/upto/*", usdc("upto", BASE_SEPOLIA)),
