@@ -176,9 +176,16 @@ impl Chat {
     }
 }
 
+/// A request that pays with the permit of this nonce, valid for so many seconds.
+fn send_valid_for(world: &mut World, nonce: u64, seconds: u64) -> RequestEffect {
+    let payment = permit(&Payer::new(1), SPENDER, QUOTE, nonce, seconds);
+    let body = chat(world, true);
+    world.request(PATH, &[("x-payment", &payment)], Some(&body)).1
+}
+
 /// A request that pays with the permit of this nonce.
 fn send(world: &mut World, stream: bool, nonce: u64) -> (Gate, RequestEffect) {
-    let payment = permit(&Payer::new(1), SPENDER, QUOTE, nonce);
+    let payment = permit(&Payer::new(1), SPENDER, QUOTE, nonce, 300);
     let body = chat(world, stream);
     world.request(PATH, &[("x-payment", &payment)], Some(&body))
 }
@@ -335,7 +342,8 @@ fn a_usage_above_the_quote_is_capped_and_counted() {
 
 #[test]
 fn a_refused_settlement_breaks_the_answer_off_and_buys_nothing_more() {
-    let mut chat = Chat::streamed();
+    let mut chat = Chat::new(&json!({"ban": "0s"}), true);
+    chat.begins(&[("content-type", "text/event-stream")]);
     let settlement = chat.settles(USAGE);
     let effect = chat.world.settled(settlement, &REFUSED);
     assert!(matches!(effect, Released::End(EndEffect::Break)));
@@ -398,6 +406,108 @@ fn trailers_that_look_like_ours_are_removed() {
     assert!(removed(&Gate::Done).is_empty(), "an answer that is not sold is the backend's own");
 }
 
+/// A metered request of the first payer with this nonce: the facilitator is asked, or the answer's status and reason.
+fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
+    match send(world, true, nonce) {
+        (_, RequestEffect::Verify(dispatch)) => Ok(dispatch.split().1.sent(TOKEN)),
+        (_, RequestEffect::Answer(answer)) => Err((answer.status, body(&answer)["error"].as_str().unwrap().into())),
+        (_, RequestEffect::Forward(_)) => panic!("let through"),
+    }
+}
+
+#[test]
+fn what_one_payer_has_open_is_bounded_until_it_ends() {
+    let terms = json!({"exposure": {"payer": "$0.0075"}});
+    let exceeded = (429, "exposure_exceeded".to_owned());
+    let ends: [fn(&mut World, Gate); 3] = [
+        |world, mut gate| assert!(world.env(|env| gate.on_end(End::ClientGone, env)).is_none()),
+        |world, mut gate| {
+            let refused = CalloutReply::Answered {
+                status: 200,
+                body: br#"{"isValid":false,"invalidReason":"insufficient_funds"}"#,
+            };
+            assert!(matches!(
+                world.env(|env| gate.on_verified(TOKEN, &refused, env)),
+                Some(RequestEffect::Answer(_))
+            ));
+        },
+        |world, gate| {
+            let settlement = streams(world, gate);
+            assert!(finished(world.settled(settlement, &SETTLED)).is_some());
+        },
+    ];
+    for end in ends {
+        let mut world = World::with(&configuration(&terms));
+        let first = asked(&mut world, 1).ok().unwrap();
+        let _second = asked(&mut world, 2).ok().unwrap();
+        assert_eq!(asked(&mut world, 3).err(), Some(exceeded.clone()));
+        end(&mut world, first);
+        // The payment that was sent too early is as good as before.
+        assert!(asked(&mut world, 3).is_ok());
+        assert_eq!(asked(&mut world, 4).err(), Some(exceeded.clone()));
+    }
+}
+
+#[test]
+fn what_is_not_known_to_be_settled_stays_open_until_the_payment_expires() {
+    let mut world = World::with(&configuration(&json!({"exposure": {"total": "$0.0075"}})));
+    for nonce in 1..=2 {
+        let gate = asked(&mut world, nonce).ok().unwrap();
+        let settlement = streams(&mut world, gate);
+        assert!(finished(world.settled(settlement, &CalloutReply::Lost)).is_none());
+    }
+    assert_eq!(asked(&mut world, 3).err(), Some((429, "exposure_exceeded".into())));
+    // After the payments' end, and that of the slot in which it is.
+    world.now += 1000;
+    let late = send_valid_for(&mut world, 4, 1300);
+    assert!(matches!(late, RequestEffect::Verify(_)));
+}
+
+#[test]
+fn who_did_not_pay_is_refused_for_a_while() {
+    for (terms, seconds) in [
+        (json!({}), Some(3600)),
+        (json!({"ban": "120s"}), Some(120)),
+        (json!({"ban": "0s"}), None),
+    ] {
+        let mut world = World::with(&configuration(&terms));
+        let gate = asked(&mut world, 1).ok().unwrap();
+        let settlement = streams(&mut world, gate);
+        assert!(matches!(world.settled(settlement, &REFUSED), Released::End(EndEffect::Break)));
+        match seconds {
+            None => assert!(asked(&mut world, 2).is_ok()),
+            Some(seconds) => {
+                assert_eq!(asked(&mut world, 2).err(), Some((429, "payer_banned".into())));
+                let RequestEffect::Answer(answer) = send(&mut world, true, 2).1 else {
+                    panic!("not answered")
+                };
+                let retry: u64 = support::world::header(&answer, "retry-after").unwrap().parse().unwrap();
+                assert!((seconds..=seconds + 1).contains(&retry), "{retry}");
+                world.now += seconds + 1;
+                assert!(matches!(send_valid_for(&mut world, 3, seconds + 300), RequestEffect::Verify(_)));
+            }
+        }
+    }
+}
+
+/// A verified request whose answer has come to its end.
+fn streams(world: &mut World, mut gate: Gate) -> Settlement {
+    let Some(RequestEffect::Forward(_)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+        panic!("not forwarded")
+    };
+    let response = Response {
+        status: 200,
+        from_backend: true,
+        ended: false,
+        headers: &[(b"content-type", b"text/event-stream")],
+    };
+    assert!(matches!(world.env(|env| gate.on_response(&response, env)), ResponseEffect::Edit(_)));
+    match world.env(|env| gate.on_response_body(USAGE.as_bytes(), true, env)).next {
+        Next::Settle(settlement) => *settlement,
+        _ => panic!("not settled"),
+    }
+}
+
 /// What can happen to an answer after its headers.
 #[derive(Clone, Debug)]
 enum Event {
@@ -458,7 +568,11 @@ proptest! {
         prop_assert!((1..=QUOTE).contains(&amount));
         let reply = [SETTLED, REFUSED, CalloutReply::Lost, CalloutReply::NotSent][reply];
         let _ = chat.world.settled(settlement, &reply);
-        let expected = if matches!(reply, CalloutReply::Answered { .. }) { "nonce_already_used" } else { "settlement_pending" };
+        let expected = match reply {
+            SETTLED => "nonce_already_used",
+            REFUSED => "payer_banned",
+            _ => "settlement_pending",
+        };
         prop_assert_eq!(chat.again().1, expected);
     }
 }

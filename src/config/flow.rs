@@ -1,11 +1,15 @@
 //! `flow` and `metered` of a route: when money moves, and what is charged where an answer does not say.
 
+use super::amount::{Amounts, Least};
 use super::charge::Placed;
 use super::fields::{Errors, Fields, Node};
-use crate::pricing::{Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Scheme};
+use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Scheme};
 
 /// Longest that the end of an answer may wait for its receipt: five minutes.
 const LONGEST_WAIT_MS: u64 = 300_000;
+
+/// Longest ban, in seconds: 30 days.
+const LONGEST_BAN: u64 = 30 * 86_400;
 
 /// Reads a route's `flow` and `metered`.
 pub(super) fn read(fields: &Fields<'_>, offers: &[Placed], errors: &mut Errors) -> Option<Flow> {
@@ -33,15 +37,22 @@ pub(super) fn read(fields: &Fields<'_>, offers: &[Placed], errors: &mut Errors) 
         );
     }
     let terms = match terms {
-        Some(node) => metered_terms(&node, errors)?,
+        Some(node) => metered_terms(&node, offers, errors)?,
         None => MeteredTerms::default(),
     };
     Some(Flow::Metered(Box::new(terms)))
 }
 
-fn metered_terms(node: &Node<'_>, errors: &mut Errors) -> Option<MeteredTerms> {
-    let known = ["missing_usage", "on_client_abort", "on_backend_failure", "receipt_wait"];
-    let fields = node.fields(&known, &["exposure", "ban"], errors)?;
+fn metered_terms(node: &Node<'_>, offers: &[Placed], errors: &mut Errors) -> Option<MeteredTerms> {
+    let known = [
+        "missing_usage",
+        "on_client_abort",
+        "on_backend_failure",
+        "receipt_wait",
+        "exposure",
+        "ban",
+    ];
+    let fields = node.fields(&known, &[], errors)?;
     let mut terms = MeteredTerms::default();
     if let Some(node) = fields.get("missing_usage") {
         let words = [
@@ -62,5 +73,44 @@ fn metered_terms(node: &Node<'_>, errors: &mut Errors) -> Option<MeteredTerms> {
     if let Some(node) = fields.get("receipt_wait") {
         terms.receipt_wait_ms = u32::try_from(node.milliseconds(0, LONGEST_WAIT_MS, errors)?).ok()?;
     }
+    if let Some(node) = fields.get("exposure") {
+        terms.exposure = exposure(&node, offers, errors)?;
+    }
+    if let Some(node) = fields.get("ban") {
+        terms.ban_seconds = node.seconds(0, LONGEST_BAN, errors)?;
+    }
     Some(terms)
+}
+
+/// Limits in each currency that can be metered on the route, in millionths.
+fn exposure(node: &Node<'_>, offers: &[Placed], errors: &mut Errors) -> Option<Vec<ExposureLimits>> {
+    let fields = node.fields(&["payer", "total"], &[], errors)?;
+    let mut read = |name| match fields.get(name) {
+        Some(node) => Amounts::read(&node, Least::AboveZero, errors).map(Some),
+        None => Some(None),
+    };
+    let (payer, total) = (read("payer")?, read("total")?);
+    if payer.is_none() && total.is_none() {
+        node.reject("payer, total or both, such as {payer: \"$1\", total: \"$100\"}", errors);
+        return None;
+    }
+    let mut all: Vec<ExposureLimits> = Vec::new();
+    for (offer, path) in offers.iter().filter(|(offer, _)| offer.scheme == Scheme::Upto) {
+        if all.iter().any(|limits| limits.currency == offer.asset.currency) {
+            continue;
+        }
+        let mut limit = |amounts: &Option<Amounts<'_>>| match amounts {
+            None => Some(None),
+            Some(amounts) => {
+                let units = amounts.of(&offer.asset, path, errors)?.to_atomic(6).ok()?;
+                Some(Some(u64::try_from(units.0).unwrap_or(u64::MAX)))
+            }
+        };
+        all.push(ExposureLimits {
+            currency: offer.asset.currency.clone(),
+            payer: limit(&payer)?,
+            total: limit(&total)?,
+        });
+    }
+    Some(all)
 }

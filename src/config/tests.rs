@@ -1,7 +1,7 @@
 //! Whole configurations: what is accepted, what is refused and how that is said.
 
 use super::*;
-use crate::pricing::{Place, RequestFacts, Scheme, Selection, Transfer};
+use crate::pricing::{Flow, Place, RequestFacts, Scheme, Selection, Transfer};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -223,6 +223,60 @@ fn a_permit_offer_wants_a_route_of_its_own() {
     assert!(mistakes(&without_v1)[0].contains("challenge.v1"));
     let twice = with(&[("/accept", json!([exact, exact]))]);
     assert!(mistakes(&twice)[0].contains("the same offer as accept[0]"));
+}
+
+/// A metered route of a cent per request, with these terms.
+fn metered(terms: Value) -> Value {
+    let upto = json!({"scheme": "upto", "network": "eip155:8453", "asset": "USDC"});
+    with(&[
+        ("/accept", json!([upto])),
+        ("/routes/0/flow", json!("metered")),
+        ("/routes/0/metered", terms),
+    ])
+}
+
+#[test]
+fn trust_is_limited_in_each_currency_that_is_metered() {
+    let terms = |value: &Value| match read(value).unwrap().routes.by_index(0).unwrap().flow.clone() {
+        Flow::Metered(terms) => *terms,
+        Flow::Authorization => panic!("not metered"),
+    };
+    let both = terms(&metered(
+        json!({"exposure": {"payer": "$1", "total": {"usd": "100.0000001"}}, "ban": "0s"}),
+    ));
+    let limits = both.limits("usd").unwrap();
+    assert_eq!(
+        (limits.payer, limits.total, both.ban_seconds),
+        (Some(1_000_000), Some(100_000_001), 0)
+    );
+    let one = terms(&metered(json!({"exposure": {"total": "$5"}})));
+    assert_eq!(
+        (one.limits("usd").unwrap().payer, one.limits("eur"), one.ban_seconds),
+        (None, None, 3600)
+    );
+    for (value, words) in [
+        (
+            json!({"exposure": {}}),
+            "routes[0].metered.exposure: found an object, expected payer, total or both",
+        ),
+        (json!({"exposure": {"payer": "0"}}), "routes[0].metered.exposure.payer: found \"0\""),
+        (
+            json!({"exposure": {"payer": {"eur": "1"}}}),
+            "routes[0].metered.exposure.payer: found no price in usd",
+        ),
+        (
+            json!({"ban": "31d"}),
+            "routes[0].metered.ban: found \"31d\", expected a duration of whole seconds",
+        ),
+    ] {
+        let mistakes = mistakes(&metered(value));
+        assert!(mistakes.iter().any(|mistake| mistake.contains(words)), "{mistakes:?}");
+    }
+    let warnings = |value: Value| read(&metered(value)).unwrap().warnings.join(" ");
+    assert!(warnings(json!({})).contains("without metered.exposure.payer"));
+    assert!(warnings(json!({"exposure": {"total": "$1"}})).contains("without metered.exposure.payer"));
+    assert!(warnings(json!({"exposure": {"payer": "$0.009"}})).contains("its dearest requests cost more"));
+    assert!(warnings(json!({"exposure": {"payer": "$0.01"}})).is_empty());
 }
 
 #[test]

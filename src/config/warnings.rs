@@ -2,7 +2,7 @@
 
 use super::routes::{Compiled, readable_by_v1_clients};
 use super::{ChallengeStyle, Config};
-use crate::pricing::{Decimal, Offer};
+use crate::pricing::{Decimal, Flow, Offer, Route, Scheme};
 
 /// How many warnings are kept.
 const MAX_WARNINGS: usize = 50;
@@ -32,6 +32,7 @@ pub(super) fn collect(config: &Config, defaults: &[Vec<bool>]) -> Vec<String> {
             ));
         }
         warnings.extend(price_warning(&route.offers, config.challenge).map(|warning| format!("route {name}: {warning}")));
+        warnings.extend(trust_warning(route).map(|warning| format!("route {name}: {warning}")));
         let others: Vec<&str> = (route.offers.iter().zip(defaults))
             .filter(|(_, default)| !**default)
             .map(|(offer, _)| &*offer.asset.symbol)
@@ -68,6 +69,24 @@ fn price_warning(offers: &[Offer], challenge: ChallengeStyle) -> Option<&'static
     }
     let v1 = challenge.v1 && offers.iter().any(|offer| readable_by_v1_clients(offer) && above(offer, "0.1"));
     v1.then_some("official v1 clients refuse to pay more than 0.10 USDC unless told otherwise")
+}
+
+/// A metered answer is had before it is paid for.
+fn trust_warning(route: &Route) -> Option<&'static str> {
+    let Flow::Metered(terms) = &route.flow else { return None };
+    let metered = || route.offers.iter().filter(|offer| offer.scheme == Scheme::Upto);
+    let unbounded = |offer: &Offer| terms.limits(&offer.asset.currency).is_none_or(|limits| limits.payer.is_none());
+    if metered().any(unbounded) {
+        return Some("without metered.exposure.payer one balance can have any number of answers at once, and pay for some of them");
+    }
+    let refused = |offer: &Offer| {
+        let limits = terms.limits(&offer.asset.currency);
+        let least = limits.and_then(|limits| limits.payer.into_iter().chain(limits.total).min());
+        least.is_some_and(|least| offer.amount.millionths(offer.asset.decimals) > u128::from(least))
+    };
+    metered()
+        .any(refused)
+        .then_some("its dearest requests cost more than metered.exposure allows to be open: they are refused")
 }
 
 /// Bytes that `PAYMENT-REQUIRED` will roughly take: JSON in base64. The URL is taken to be of 100 bytes.

@@ -11,6 +11,11 @@ const RETRY_AFTER: u32 = 5;
 /// Refuses a request of a priced route. `reason` is a facilitator's, `detail` what was found wrong; both take the place of the
 /// refusal's own words.
 pub(super) fn refuse(env: &mut Env<'_>, order: &Order, refusal: Refusal, reason: Option<&str>, detail: &str) -> Answer {
+    refuse_for(RETRY_AFTER, env, order, refusal, reason, detail)
+}
+
+/// The same, for a number of seconds.
+pub(super) fn refuse_for(seconds: u32, env: &mut Env<'_>, order: &Order, refusal: Refusal, reason: Option<&str>, detail: &str) -> Answer {
     let Some((index, route)) = order.route(env) else {
         return refuse_plainly(env, refusal, detail);
     };
@@ -46,7 +51,7 @@ pub(super) fn refuse(env: &mut Env<'_>, order: &Order, refusal: Refusal, reason:
             BodyStyle::Openai => crate::x402::BodyStyle::OpenAi,
         },
         hints: order.hints,
-        retry_after: Some(RETRY_AFTER),
+        retry_after: Some(seconds),
     }
     .answer()
 }

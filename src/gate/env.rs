@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::pricing::Former;
-use crate::replay::{Claims, SharedStore, UnixSeconds};
+use crate::replay::{Bans, Claims, Exposure, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
 
@@ -26,6 +26,18 @@ pub struct Env<'a> {
     pub secret: &'a [u8; 16],
     /// Where the gate says what happened.
     pub notes: &'a mut Notes,
+}
+
+impl Env<'_> {
+    /// What was delivered and is not settled.
+    pub(super) fn exposure(&self) -> Exposure {
+        Exposure::new(self.config.max_claims)
+    }
+
+    /// Payers who are not served for a while.
+    pub(super) fn bans(&self) -> Bans {
+        Bans::new(self.config.max_claims)
+    }
 }
 
 /// What happened, for metrics, access logs and Envoy's log. Holds no prompt, key or signature.

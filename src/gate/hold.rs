@@ -1,8 +1,8 @@
 //! A request's hold on what its payment can spend once.
 
 use super::env::{Env, Note};
-use crate::precheck::Claiming;
 use crate::replay::{Change, ClaimKey, Contended, Held, UnixSeconds};
+use crate::replay::{Exceeded, Limits, Trust};
 use crate::x402::Refusal;
 
 /// A claim, and whether this request has it.
@@ -10,11 +10,13 @@ pub(super) struct Hold {
     key: ClaimKey,
     expiry: UnixSeconds,
     state: State,
+    /// What is delivered before it is settled, and the most of that.
+    trust: Option<(Trust, Limits)>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It waits for the facilitator's word: see [`Claiming::OnceVerified`].
+    /// It waits, perhaps for the facilitator's word: see [`Claiming::OnceVerified`](crate::precheck::Claiming::OnceVerified).
     Wanted,
     /// This request has the claim.
     Held,
@@ -23,24 +25,27 @@ enum State {
 }
 
 impl Hold {
-    /// Takes the claim at once, unless it has to wait until the facilitator has vouched for the payment.
-    ///
-    /// # Errors
-    ///
-    /// Why the payment cannot be used now.
-    pub(super) fn take(key: ClaimKey, expiry: UnixSeconds, claiming: Claiming, env: &mut Env<'_>) -> Result<Self, Refusal> {
-        let mut hold = Self {
+    /// A claim that nobody has taken yet.
+    pub(super) fn new(key: ClaimKey, expiry: UnixSeconds) -> Self {
+        Self {
             key,
             expiry,
             state: State::Wanted,
-        };
-        if claiming == Claiming::AtOnce {
-            hold.confirm(env)?;
+            trust: None,
         }
-        Ok(hold)
     }
 
-    /// Takes the claim now if it was left until the facilitator had vouched for the payment.
+    /// The key, and when the claim expires.
+    pub(super) fn claim(&self) -> (ClaimKey, UnixSeconds) {
+        (self.key, self.expiry)
+    }
+
+    /// The trust that the claim takes with it.
+    pub(super) fn entrust(&mut self, trust: Option<(Trust, Limits)>) {
+        self.trust = trust;
+    }
+
+    /// Takes the claim, and the trust that goes with it, unless this request has them already.
     ///
     /// # Errors
     ///
@@ -60,7 +65,22 @@ impl Hold {
             })?;
         self.state = State::Held;
         note(Ok(change), env);
-        Ok(())
+        let Some((trust, limits)) = &self.trust else { return Ok(()) };
+        env.exposure().open(env.store, trust, limits, env.now).map_err(|exceeded| {
+            note(env.claims.release(env.store, &self.key, env.now), env);
+            self.state = State::Wanted;
+            match exceeded {
+                Exceeded::Payer | Exceeded::Total => Refusal::ExposureExceeded,
+                Exceeded::Unavailable => Refusal::ClaimsUnavailable,
+            }
+        })
+    }
+
+    /// Ends the trust that went with the claim. Where that fails it ends with the payment's expiry.
+    fn close(&self, env: &Env<'_>) {
+        if let (Some((trust, _)), State::Held | State::LeftPending) = (&self.trust, self.state) {
+            let _ = env.exposure().close(env.store, trust, env.now);
+        }
     }
 
     /// Whether the claim may have been forgotten by now: the payment itself has run out, and is not to be settled.
@@ -70,6 +90,7 @@ impl Hold {
 
     /// Gives the payment back: the client may send it again.
     pub(super) fn release(&self, env: &mut Env<'_>) {
+        self.close(env);
         match self.state {
             State::Wanted => {}
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
@@ -85,13 +106,14 @@ impl Hold {
         }
     }
 
-    /// The settlement's outcome is not known: nobody may use the payment until it is.
+    /// The settlement's outcome is not known: nobody may use the payment until it is, and what was delivered for it stays open.
     pub(super) fn keep_pending(&self, env: &mut Env<'_>) {
         note(env.claims.mark_pending(env.store, &self.key, self.expiry, env.now), env);
     }
 
     /// The money has moved: the payment buys nothing any more.
     pub(super) fn spend(&self, env: &mut Env<'_>) {
+        self.close(env);
         note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
     }
 }

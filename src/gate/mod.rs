@@ -32,6 +32,7 @@ mod response;
 mod sale;
 mod settlement;
 mod streaming;
+mod trust;
 mod verifying;
 
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};

@@ -1,7 +1,7 @@
 //! The first event: a request's headers, and what the reader found in its body.
 
 use super::Gate;
-use super::answer::{refuse, refuse_plainly};
+use super::answer::{refuse, refuse_for, refuse_plainly};
 use super::edits::Edits;
 use super::effects::RequestEffect;
 use super::env::{Env, Note};
@@ -11,8 +11,9 @@ use super::order::{Deal, Order};
 use super::redirect;
 use super::response::Keyed;
 use super::sale::Sale;
+use super::trust;
 use super::verifying::Dispatch;
-use crate::precheck::{self, Terms};
+use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
@@ -172,31 +173,46 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
             None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
         },
     };
-    let hold = match Hold::take(approved.claim, approved.expiry, approved.claiming, env) {
-        Ok(hold) => hold,
-        Err(refusal) => {
-            env.notes.attribute("payer", approved.payer);
-            return answered(refuse(env, &order, refusal, None, ""));
-        }
-    };
-    if former.is_some() {
-        env.notes.event(Note::FormerQuote);
-    }
-    let sale = Sale {
+    let is_former = former.is_some();
+    let mut sale = Sale {
         order,
         former,
         offer: approved.offer,
         ready: approved.ready,
         payment,
         payer: approved.payer,
-        hold,
+        hold: Hold::new(approved.claim, approved.expiry),
     };
+    if let Err(answer) = hold(&mut sale, approved.claiming, env) {
+        env.notes.attribute("payer", sale.payer);
+        return answered(answer);
+    }
+    if is_former {
+        env.notes.event(Note::FormerQuote);
+    }
     let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
     let edits = Edits::default()
         .distrust(request.headers)
         .keep_payment(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
     Dispatch::verify(sale, edits, env)
+}
+
+/// Takes the claim at once, unless it has to wait until the facilitator has vouched for the payment.
+fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Answer> {
+    if let Some(seconds) = trust::banned(sale, env) {
+        return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
+    }
+    let (key, expiry) = sale.hold.claim();
+    let trust = trust::of(sale, key, expiry, env);
+    sale.hold.entrust(trust);
+    match claiming {
+        Claiming::OnceVerified => Ok(()),
+        Claiming::AtOnce => sale
+            .hold
+            .confirm(env)
+            .map_err(|refusal| refuse(env, &sale.order, refusal, None, "")),
+    }
 }
 
 /// The price that this payment was quoted before the configuration changed, where it is still good.

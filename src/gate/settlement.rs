@@ -8,6 +8,7 @@ use super::edits::Edits;
 use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, ResponseEffect};
 use super::env::{Env, Note};
 use super::sale::Sale;
+use super::trust;
 use crate::metering::Place;
 use crate::pricing::Atomic;
 use crate::x402::facilitator::{Settle, Settled, parse_settle};
@@ -196,6 +197,7 @@ impl Settlement {
         if let Waits::End { .. } = self.waits {
             env.notes.event(Note::ServedUnsettled);
             env.notes.attribute("outcome", "served_unsettled");
+            trust::ban(sale, env);
             let facilitator = sale.facilitator(env);
             env.notes.warnings.push(format!(
                 "facilitator {facilitator}: /settle refused a delivered answer: {reason}; it was not paid for"

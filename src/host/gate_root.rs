@@ -136,7 +136,7 @@ impl GateRoot {
         }
         worker.refresh_table();
         let until = self.sweep_from.saturating_add(SWEEP);
-        let dropped = worker.claims.sweep(&SharedData, self.sweep_from..until, now);
+        let dropped = worker.sweep(self.sweep_from..until, now);
         self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
         worker
             .metrics

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::store::SharedData;
 use crate::config::Config;
 use crate::gate::{Edits, Env, Notes, Settlement};
 use crate::pricing::Former;
-use crate::replay::{self, Claims, UnixSeconds};
+use crate::replay::{self, Bans, Claims, Exposure, UnixSeconds};
 use crate::supported::{self, Table};
 use crate::x402::Answer;
 
@@ -113,6 +114,13 @@ impl Worker {
         };
         self.publish(&notes);
         result
+    }
+
+    /// Drops what has expired in some buckets of each table; how many claims that were.
+    pub(super) fn sweep(&self, buckets: Range<u32>, now: UnixSeconds) -> u32 {
+        Exposure::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        Bans::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        self.claims.sweep(&SharedData, buckets, now)
     }
 
     /// Takes over what facilitators are known to support, whichever worker asked.

@@ -26,6 +26,28 @@ pub struct MeteredTerms {
     pub on_backend_failure: OnBackendFailure,
     /// How long the end of an answer waits for its receipt, in milliseconds.
     pub receipt_wait_ms: u32,
+    /// The most that may be delivered and not settled, in each currency that is bounded.
+    pub exposure: Vec<ExposureLimits>,
+    /// For how long a payer is not served whose settlement was refused, in seconds; 0: served all the same.
+    pub ban_seconds: u64,
+}
+
+/// See [`MeteredTerms::exposure`]. Amounts are in millionths; `None`: any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExposureLimits {
+    /// Of the asset, in lower case.
+    pub currency: Box<str>,
+    /// To one payer.
+    pub payer: Option<u64>,
+    /// To all payers of the route.
+    pub total: Option<u64>,
+}
+
+impl MeteredTerms {
+    /// The limits in a currency.
+    pub fn limits(&self, currency: &str) -> Option<&ExposureLimits> {
+        self.exposure.iter().find(|limits| *limits.currency == *currency)
+    }
 }
 
 /// See [`MeteredTerms::missing_usage`].
@@ -64,6 +86,8 @@ impl Default for MeteredTerms {
             on_client_abort: OnClientAbort::Estimate,
             on_backend_failure: OnBackendFailure::Delivered,
             receipt_wait_ms: 10_000,
+            exposure: Vec::new(),
+            ban_seconds: 3600,
         }
     }
 }

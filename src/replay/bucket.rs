@@ -90,6 +90,16 @@ impl Bucket {
         self.rest.len().wrapping_div(RECORD_BYTES)
     }
 
+    /// Leaves out the record, of the others, that ends first.
+    pub(super) fn drop_first_to_end(&mut self) {
+        let records = self.rest.chunks_exact(RECORD_BYTES).enumerate();
+        let first = records.min_by_key(|(_, bytes)| decode(bytes).map(|record| record.expiry));
+        if let Some((index, _)) = first {
+            let start = index.saturating_mul(RECORD_BYTES);
+            self.rest.drain(start..start.saturating_add(RECORD_BYTES));
+        }
+    }
+
     /// The bytes of the bucket with `record` in it, or without the one that was found.
     pub(super) fn write(mut self, record: Option<Record>) -> Vec<u8> {
         if let Some(Record { key, state, expiry }) = record {

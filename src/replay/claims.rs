@@ -1,14 +1,9 @@
 //! Making, keeping and ending claims.
 
 use super::bucket::{Bucket, Record, State};
+use super::buckets::{Buckets, DEFAULT_BUCKETS};
 use super::{Change, ClaimKey, Contended, Edit, Held, SharedStore, UnixSeconds, update};
 use std::ops::Range;
-
-/// How many buckets there are. It must not change while claims are alive, so it is not configuration.
-pub const DEFAULT_BUCKETS: u32 = 4096;
-
-/// Records for which a bucket has room beside its share and the spread around it.
-const SLACK: u32 = 16;
 
 /// The claims in a store: how many buckets there are and how much each holds.
 ///
@@ -17,13 +12,10 @@ const SLACK: u32 = 16;
 /// which the payment could be accepted anywhere (its `validBefore` or deadline with the clock skew, or later), for
 /// until then the record keeps it from being used again.
 ///
-/// A bucket holds its share of `max_claims`, six standard deviations (keys are hashes, so the share is Poisson's) and
-/// 16: it is practically never full below `max_claims` claims alive. All buckets together bound the memory: 32 MB at a
-/// million claims. A full bucket refuses new claims.
+/// All buckets together bound the memory: 32 MB at a million claims. A full bucket refuses new claims.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claims {
-    buckets: u32,
-    capacity: usize,
+    buckets: Buckets,
 }
 
 impl Claims {
@@ -34,25 +26,19 @@ impl Claims {
 
     /// Claims in another number of buckets; none counts as one. All users of a store must agree on the number.
     pub const fn with_buckets(buckets: u32, max_claims: u32) -> Self {
-        let buckets = if buckets == 0 { 1 } else { buckets };
-        let share = max_claims.div_ceil(buckets);
-        // The root is rounded up, so that it is never less than the deviation.
-        let spread = share.isqrt().saturating_add(1).saturating_mul(6);
-        let capacity = share.saturating_add(spread).saturating_add(SLACK);
         Self {
-            buckets,
-            capacity: capacity as usize,
+            buckets: Buckets::new("claims/1", buckets, max_claims),
         }
     }
 
     /// How many buckets there are.
     pub const fn buckets(&self) -> u32 {
-        self.buckets
+        self.buckets.count()
     }
 
     /// How many claims a bucket takes.
     pub const fn capacity(&self) -> usize {
-        self.capacity
+        self.buckets.capacity()
     }
 
     /// Takes a claim that nobody holds.
@@ -67,13 +53,13 @@ impl Claims {
         expiry: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Change, Held> {
-        update(store, &self.name_of(key), |bytes| {
+        update(store, &self.buckets.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found.map(|record| record.state) {
                 Some(State::InUse | State::Retaken) => Edit::Keep(Err(Held::InUse)),
                 Some(State::Pending) => Edit::Keep(Err(Held::Pending)),
                 Some(State::Spent) => Edit::Keep(Err(Held::Spent)),
-                None if bucket.others() >= self.capacity => Edit::Keep(Err(Held::Full)),
+                None if bucket.others() >= self.capacity() => Edit::Keep(Err(Held::Full)),
                 None => put(bucket, key, State::InUse, expiry.max(now)).map(Ok),
             }
         })?
@@ -95,12 +81,12 @@ impl Claims {
         expiry: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Change, Held> {
-        update(store, &self.name_of(key), |bytes| {
+        update(store, &self.buckets.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found.map(|record| record.state) {
                 Some(State::InUse | State::Retaken) => Edit::Keep(Err(Held::InUse)),
                 Some(State::Spent) => Edit::Keep(Err(Held::Spent)),
-                None if bucket.others() >= self.capacity => Edit::Keep(Err(Held::Full)),
+                None if bucket.others() >= self.capacity() => Edit::Keep(Err(Held::Full)),
                 Some(State::Pending) | None => put(bucket, key, State::Retaken, expiry.max(now)).map(Ok),
             }
         })?
@@ -114,7 +100,7 @@ impl Claims {
     ///
     /// [`Contended`]: the claim stays as it is until it expires, unless this is tried again.
     pub fn release(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Result<Change, Contended> {
-        update(store, &self.name_of(key), |bytes| {
+        update(store, &self.buckets.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
                 Some(Record { state: State::InUse, .. }) => take(bucket),
@@ -135,7 +121,7 @@ impl Claims {
     ///
     /// [`Contended`]: the claim stays as it is until it expires, unless this is tried again.
     pub fn forgive(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Result<Change, Contended> {
-        update(store, &self.name_of(key), |bytes| {
+        update(store, &self.buckets.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
                 Some(Record {
@@ -189,7 +175,7 @@ impl Claims {
         expiry: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<Change, Contended> {
-        update(store, &self.name_of(key), |bytes| {
+        update(store, &self.buckets.name_of(key), |bytes| {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
                 Some(Record { state: State::Spent, .. }) if state != State::Spent => Edit::Keep(Change::default()),
@@ -200,7 +186,7 @@ impl Claims {
 
     /// What has become of a claim; `None` if it is not held, or expired.
     pub fn state(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Option<State> {
-        let (bytes, _) = store.get(&self.name_of(key))?;
+        let (bytes, _) = store.get(&self.buckets.name_of(key))?;
         Bucket::read(&bytes, Some(key), now).found.map(|record| record.state)
     }
 
@@ -210,38 +196,12 @@ impl Claims {
     /// Meant for a tick that goes round all buckets. A bucket that is written by another worker at the same moment is
     /// passed over: that write drops the same records.
     pub fn sweep(&self, store: &(impl SharedStore + ?Sized), buckets: Range<u32>, now: UnixSeconds) -> u32 {
-        let mut dropped = 0_u32;
-        for index in buckets.start..buckets.end.min(self.buckets) {
-            let name = name(index);
-            let Some((bytes, version)) = store.get(&name) else {
-                continue;
-            };
-            let bucket = Bucket::read(&bytes, None, now);
+        self.buckets.sweep(store, buckets, |bytes| {
+            let bucket = Bucket::read(bytes, None, now);
             let expired = bucket.expired;
-            if expired == 0 {
-                continue;
-            }
-            if store
-                .compare_and_swap(&name, &bucket.write(None), super::Cas::Version(version))
-                .is_ok()
-            {
-                dropped = dropped.saturating_add(expired);
-            }
-        }
-        dropped
+            (bucket.write(None), expired)
+        })
     }
-
-    fn name_of(&self, key: &ClaimKey) -> String {
-        let [a, b, c, d, ..] = *key.as_bytes();
-        // Never zero buckets; 4 bytes of a hash spread evenly over any number of them.
-        name(u32::from_be_bytes([a, b, c, d]).checked_rem(self.buckets).unwrap_or(0))
-    }
-}
-
-/// The key of a bucket in the store. The 1 is the version of the records' layout: a filter that lays them out in
-/// another way must not read these.
-fn name(bucket: u32) -> String {
-    format!("x402/claims/1/{bucket:04x}")
 }
 
 /// Writes the bucket with the claim in this state, alive until `expiry` or until when it was before.

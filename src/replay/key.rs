@@ -18,6 +18,8 @@ enum Kind {
     Eip2612 = 2,
     Permit2 = 3,
     Solana = 4,
+    Payer = 5,
+    Seller = 6,
 }
 
 impl ClaimKey {
@@ -51,6 +53,16 @@ impl ClaimKey {
         Self::of(secret, Kind::Solana, network, &[message_hash])
     }
 
+    /// A payer on a route, by name, as networks write accounts: what bans and exposure are kept under.
+    pub fn payer(secret: &[u8; 16], route: &str, currency: &str, payer: &str) -> Self {
+        Self::of(secret, Kind::Payer, route, &[currency.as_bytes(), b"/", payer.as_bytes()])
+    }
+
+    /// All payers of a route in a currency.
+    pub fn all_payers(secret: &[u8; 16], route: &str, currency: &str) -> Self {
+        Self::of(secret, Kind::Seller, route, &[currency.as_bytes()])
+    }
+
     /// The 16 bytes.
     pub const fn as_bytes(&self) -> &[u8; 16] {
         &self.0
@@ -61,8 +73,8 @@ impl ClaimKey {
         Self(bytes)
     }
 
-    /// Keccak is no Merkle-Damgård hash: a secret in front makes it a keyed one. The network is the only field without a
-    /// fixed size for its kind, so its length goes before it.
+    /// Keccak is no Merkle-Damgård hash: a secret in front makes it a keyed one. The network (or route) is the only field
+    /// without a fixed size or an end that cannot be within it, so its length goes before it.
     fn of(secret: &[u8; 16], kind: Kind, network: &str, fields: &[&[u8]]) -> Self {
         let mut message = Vec::with_capacity(160);
         message.extend_from_slice(secret);

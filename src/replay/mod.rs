@@ -19,8 +19,11 @@
 //!                                          Retaken ─────────┘
 //! ```
 
+mod bans;
 mod bucket;
+mod buckets;
 mod claims;
+mod exposure;
 mod key;
 mod memory;
 #[cfg(test)]
@@ -32,8 +35,11 @@ mod secret;
 mod store;
 mod time;
 
+pub use bans::Bans;
 pub use bucket::{RECORD_BYTES, State};
-pub use claims::{Claims, DEFAULT_BUCKETS};
+pub use buckets::DEFAULT_BUCKETS;
+pub use claims::Claims;
+pub use exposure::{Exceeded, Exposure, Limits, Trust};
 pub use key::ClaimKey;
 pub use memory::MemoryStore;
 pub use outcome::{Change, Held};

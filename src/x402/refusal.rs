@@ -56,6 +56,10 @@ pub enum Refusal {
     SettlementPending,
     /// The store of claims is full or contended.
     ClaimsUnavailable,
+    /// Too much has been delivered, to this payer or to all, that is not settled yet.
+    ExposureExceeded,
+    /// The payer had an answer that could not be settled.
+    PayerBanned,
     /// No facilitator can be reached, or none answers sensibly.
     FacilitatorUnavailable,
     /// The facilitator refused the payment; its reason travels beside this.
@@ -125,6 +129,8 @@ impl Refusal {
         Self::PaymentInUse,
         Self::SettlementPending,
         Self::ClaimsUnavailable,
+        Self::ExposureExceeded,
+        Self::PayerBanned,
         Self::FacilitatorUnavailable,
         Self::FacilitatorRefused,
         Self::Permit2AllowanceRequired,
@@ -245,6 +251,18 @@ impl Refusal {
                 "claims_unavailable",
                 "503",
                 "payments cannot be recorded right now: send the same payment again",
+            ),
+            Self::ExposureExceeded => row(
+                429,
+                "exposure_exceeded",
+                "429",
+                "too many answers are being paid for at once: let some end, then send the same payment again",
+            ),
+            Self::PayerBanned => row(
+                429,
+                "payer_banned",
+                "429",
+                "an earlier answer to this payer could not be settled: wait, and keep the balance and allowance that payments need",
             ),
             Self::FacilitatorUnavailable => row(
                 503,

@@ -143,11 +143,18 @@ class World:
 
     def open(self, path: str | bytes = "/paid", method: str = "GET", headers: Fields = (),
              payment: Payment | None = None, dialect: str = "v2", test_id: str | None = None,
-             does: Json | None = None, protocol: str = "h1", **more: Any) -> tuple[client.Exchange, str]:
+             does: Json | None = None, protocol: str = "h1", body: bytes | None = None,
+             **more: Any) -> tuple[client.Exchange, str]:
         """A request that was sent and whose answer the test takes step by step; and its test id."""
         test_id = test_id or fresh_id()
         exchange = client.PROTOCOLS[protocol](self.port)
-        exchange.start(method, path, self.fields(test_id, headers, payment, dialect, does), **more)
+        fields = self.fields(test_id, headers, payment, dialect, does)
+        if body is None:
+            exchange.start(method, path, fields, **more)
+        else:
+            exchange.start(method, path, fields, end=False, length=len(body), **more)
+            exchange.send(body)
+            exchange.finish()
         return exchange, test_id
 
     def reached(self, answer: Response) -> int:

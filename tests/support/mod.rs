@@ -117,20 +117,20 @@ impl Terms {
     }
 }
 
-/// A LibertAI payment by EIP-2612 permit, good until the test's time and 300 s: as JSON, the way `X-PAYMENT` carries it.
-pub fn permit(payer: &Payer, spender: Address, value: u64, nonce: u64) -> Vec<u8> {
+/// A LibertAI payment by EIP-2612 permit, good for some seconds from the test's time: as JSON, the way `X-PAYMENT` carries it.
+pub fn permit(payer: &Payer, spender: Address, value: u64, nonce: u64, seconds: u64) -> Vec<u8> {
     let message = Permit {
         owner: payer.address(),
         spender,
         value: U256::from(value),
         nonce: U256::from(nonce),
-        deadline: U256::from(NOW + 300),
+        deadline: U256::from(NOW + seconds),
     };
     let payload = json!({
         "signature": payer.sign(message.eip712_signing_hash(&usdc_domain())),
         "authorization": {
             "from": payer.address().to_string(), "to": spender.to_string(), "value": value.to_string(), "validAfter": "0",
-            "validBefore": (NOW + 300).to_string(), "nonce": B256::from(U256::from(nonce)).to_string(),
+            "validBefore": (NOW + seconds).to_string(), "nonce": B256::from(U256::from(nonce)).to_string(),
         },
     });
     let payment = json!({"x402Version": 2, "scheme": "upto", "network": "eip155:84532", "payload": payload});

@@ -1,0 +1,61 @@
+//! Trust in the payers of metered answers, who have them before they pay: how much is given, and to whom none is for a while.
+
+use super::env::Env;
+use super::sale::Sale;
+use crate::pricing::{Asset, Atomic};
+use crate::replay::{ClaimKey, Limits, Trust, UnixSeconds};
+
+/// The trust that a metered sale takes, and its limits; `None`: it takes none, or it is not limited.
+pub(super) fn of(sale: &Sale, claim: ClaimKey, expiry: UnixSeconds, env: &Env<'_>) -> Option<(Trust, Limits)> {
+    let (route, offer) = (sale.route(env)?, sale.offer(env)?);
+    let currency = &offer.asset.currency;
+    let limits = sale.terms(env)?.limits(currency)?;
+    let trust = Trust {
+        payer: ClaimKey::payer(env.secret, &route.name, currency, &sale.payer),
+        all: ClaimKey::all_payers(env.secret, &route.name, currency),
+        hold: claim,
+        amount: millionths(offer.amount, &offer.asset),
+        expiry,
+    };
+    let limits = Limits {
+        payer: limits.payer,
+        total: limits.total,
+    };
+    Some((trust, limits))
+}
+
+/// For how many seconds the sale's payer is not served, if it is banned.
+pub(super) fn banned(sale: &Sale, env: &Env<'_>) -> Option<u32> {
+    let terms = sale.terms(env)?;
+    if terms.ban_seconds == 0 {
+        return None;
+    }
+    let left = env.bans().banned(env.store, &key(sale, env)?, env.now)?;
+    // A ban of a configuration before may have been longer.
+    Some(u32::try_from(left.min(terms.ban_seconds)).unwrap_or(u32::MAX))
+}
+
+/// Serves the sale's payer no more for a while: what it had was not paid for.
+pub(super) fn ban(sale: &Sale, env: &mut Env<'_>) {
+    let seconds = sale.terms(env).map_or(0, |terms| terms.ban_seconds);
+    let Some(key) = key(sale, env).filter(|_| seconds > 0) else {
+        return;
+    };
+    let until = env.now.plus(seconds);
+    if env.bans().ban(env.store, &key, until, env.now).is_err() {
+        env.notes
+            .warnings
+            .push("a payer could not be banned: the shared data is contended".into());
+    }
+}
+
+fn key(sale: &Sale, env: &Env<'_>) -> Option<ClaimKey> {
+    Some(ClaimKey::payer(env.secret, &sale.route(env)?.name, "", &sale.payer))
+}
+
+/// Never less than it is.
+fn millionths(amount: Atomic, asset: &Asset) -> u64 {
+    let whole = amount.millionths(asset.decimals);
+    let is_more = asset.decimals > 6 && whole < u128::MAX && amount.0 != 0;
+    u64::try_from(whole.saturating_add(u128::from(is_more))).unwrap_or(u64::MAX)
+}
