@@ -22,7 +22,8 @@ def behave(**what: Any) -> tuple[str, str]:
 
     status: the status (200); headers: [[name, value]]; hold: wait at the gate before the headers;
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
-    "body" (`text`); chunks: events of "sse", each behind the gate unless `free`; size: of "bytes";
+    "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]); chunks: events of "sse", each of them, as each of
+    `parts`, behind the gate unless `free`; size: of "bytes";
     reset: "before" or "after" the headers.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
@@ -103,6 +104,13 @@ class Backend(Server):
                         await gate.wait()
                     await answer.data(sse_event(number))
                 await answer.end()
+            case "parts":
+                await answer.head(status, headers)
+                for part in what["parts"]:
+                    if not what.get("free"):
+                        await gate.wait()
+                    await answer.data(part.encode())
+                await answer.end([(name.encode(), value.encode()) for name, value in what.get("trailers", [])])
             case "echo":
                 found = {
                     "sha256": hashlib.sha256(request.body).hexdigest(), "length": len(request.body),
