@@ -146,7 +146,7 @@ class Live:
     """A paid request whose backend writes each part when the test says so."""
 
     def __init__(self, world: World, path: str, body: Json | None, does: Json, protocol: str = "h1",
-                 payment: Payment | None = None, **more: Any) -> None:
+                 payment: Payment | None = None, delivers: int = 0, **more: Any) -> None:
         self.world, self.path, self.asked = world, path, body
         self.payment = payment or world.payment(path, choose("upto"), **asks(body))
         self.parts = [part.encode(does.get("charset", "utf-8")) for part in does["parts"]]
@@ -154,6 +154,8 @@ class Live:
         status, headers = self.exchange.head()
         self.answer = Response(status, headers)
         assert status == 200, headers
+        if delivers:
+            self.deliver(delivers)
 
     @property
     def gate(self):
