@@ -23,8 +23,8 @@ def behave(**what: Any) -> tuple[str, str]:
     status: the status (200); headers: [[name, value]]; hold: wait at the gate before the headers;
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
     "body" (`text`), "cut" (`parts`); chunks: events of "sse", each behind the gate unless `free`; size: of "bytes";
-    reset: "before" or "after" the headers. "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`,
-    and then ends, or with `breaks` resets.
+    reset: "before" or "after" the headers. "cut" sends the headers and `parts` (Latin-1), waits at the gate unless
+    `free`, and then ends, or with `breaks` resets.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
 
