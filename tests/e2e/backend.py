@@ -22,9 +22,9 @@ def behave(**what: Any) -> tuple[str, str]:
 
     status: the status (200); headers: [[name, value]]; hold: wait at the gate before the headers;
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
-    "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]); chunks: events of "sse", each of them, as each of
-    `parts`, behind the gate unless `free`; size: of "bytes";
-    reset: "before" or "after" the headers.
+    "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]), "cut" (`parts`); chunks: events of "sse", each of
+    them, as each part of "parts", behind the gate unless `free`; size: of "bytes"; reset: "before" or "after" the headers.
+    "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then ends, or with `breaks` resets.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
 
@@ -111,6 +111,13 @@ class Backend(Server):
                         await gate.wait()
                     await answer.data(part.encode())
                 await answer.end([(name.encode(), value.encode()) for name, value in what.get("trailers", [])])
+            case "cut":
+                await answer.head(status, headers)
+                for part in what["parts"]:
+                    await answer.data(part.encode("latin-1"))
+                if not what.get("free"):
+                    await gate.wait()
+                await (answer.reset() if what.get("breaks") else answer.end())
             case "echo":
                 found = {
                     "sha256": hashlib.sha256(request.body).hexdigest(), "length": len(request.body),
