@@ -295,7 +295,7 @@ fn each_end_is_charged_once_and_by_its_own_rule() {
                 assert_eq!(chat.again().1, "nonce_already_used");
             }
             None => {
-                assert_eq!(chat.outcome(), "nothing_due");
+                assert_eq!(chat.outcome(), "backend_failed");
                 assert_eq!(chat.again().1, "verified", "it was given back");
             }
         }

@@ -49,6 +49,7 @@ impl Settlement {
         }
         if amount.0 == 0 {
             sale.hold.release(env);
+            env.notes.attribute("outcome", "nothing_due");
             free(env);
             edits.set.extend(sale.receipt("", Some("0"), None, env));
             return (Gate::Passing, ResponseEffect::Edit(edits));
@@ -232,7 +233,6 @@ impl Settlement {
 
 fn free(env: &mut Env<'_>) {
     env.notes.event(Note::Released);
-    env.notes.attribute("outcome", "nothing_due");
     env.notes.attribute("settled", "0");
 }
 

@@ -74,6 +74,7 @@ impl Streaming {
         self.meter.end();
         let place = self.meter.place();
         let outcome = match end {
+            // Until its settlement is known, or there is none.
             End::Complete => "settling",
             End::ClientGone => "client_gone",
             End::BackendFailed => "backend_failed",
@@ -81,6 +82,9 @@ impl Streaming {
         };
         env.notes.attribute("outcome", outcome);
         let Charge { sale, amount } = self.charge(end, env);
+        if amount.0 == 0 && end == End::Complete {
+            env.notes.attribute("outcome", "nothing_due");
+        }
         Settlement::after(sale, amount, place, env)
     }
 

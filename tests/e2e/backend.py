@@ -22,10 +22,10 @@ def behave(**what: Any) -> tuple[str, str]:
 
     status: the status (200); headers: [[name, value]]; hold: wait at the gate before the headers;
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
-    "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]); chunks: events of "sse", each of them, as each of
-    `parts`, behind the gate unless `free`; size: of "bytes"; charset: of `parts` (UTF-8; Latin-1 makes any bytes);
-    padding: so many spaces after the first of `parts`; waits: "parts" is at the gate once more before its end;
-    breaks: in place of its end it is reset; reset: "before" or "after" the headers.
+    "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]), "cut" (`parts`); chunks: events of "sse", each of
+    them, as each part of "parts", behind the gate unless `free`; size: of "bytes"; reset: "before" or "after" the headers.
+    "parts" may have `padding`, so many spaces after the first; with `waits` it is at the gate once more before its end.
+    "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then ends, or with `breaks` resets.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
 
@@ -112,12 +112,17 @@ class Backend(Server):
                         await gate.wait()
                     if number == 1:
                         await answer.data(b" " * what.get("padding", 0))
-                    await answer.data(part.encode(what.get("charset", "utf-8")))
+                    await answer.data(part.encode())
                 if what.get("waits"):
                     await gate.wait()
-                if what.get("breaks"):
-                    await answer.reset()
                 await answer.end([(name.encode(), value.encode()) for name, value in what.get("trailers", [])])
+            case "cut":
+                await answer.head(status, headers)
+                for part in what["parts"]:
+                    await answer.data(part.encode("latin-1"))
+                if not what.get("free"):
+                    await gate.wait()
+                await (answer.reset() if what.get("breaks") else answer.end())
             case "echo":
                 found = {
                     "sha256": hashlib.sha256(request.body).hexdigest(), "length": len(request.body),

@@ -7,7 +7,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from .world import MAIN, World, Worlds, changed  # noqa: E402
+from .metered import CONFIG, LIMITED, asks_for_money  # noqa: E402
+from .world import MAIN, ROUTES, World, Worlds, changed  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +36,9 @@ def keys(worlds: Worlds) -> World:
 def protocol(request) -> str:
     """HTTP/1.1 and HTTP/2."""
     return request.param
+
+
+@pytest.fixture(scope="session")
+def metered(worlds: Worlds) -> World:
+    """Metered routes, each with its own terms."""
+    return worlds.world("metered-ends", CONFIG, ready=asks_for_money, routes=[*LIMITED, *ROUTES])

@@ -1,192 +1,186 @@
-"""Metered routes, backends that say what they used, and what was settled for it."""
+"""A metered gateway whose answers can be ended in any way, and what they must come to.
 
-from __future__ import annotations
+Every amount is computed by hand from the tables in docs/PRICING.md: 1000 bytes with max_tokens 100 are quoted 3750.
+"""
 
 import base64
 import json
-from typing import Any, Callable
+
+import pytest
+
+from stack.envoy import route
 
 from .checks import unpaid
-from .client import Closed, Response
-from .payments import OTHER, SELLER, Payment, offer, pay
+from .client import Closed
+from .payments import Payment
 from .wire import eventually
-from .world import UPTO, World
+from .world import BASE, UPTO, World, changed
 
-Json = dict[str, Any]
-
-JSON = [["content-type", "application/json"]]
-EVENTS = [["content-type", "text/event-stream"]]
-# Millionths of a dollar: 2.5 for an input token, 10 for an output token.
-TOKENS = {"per_token": {"input": "$0.0000025", "output": "$0.00001", "max_output": 4096}}
-# Dearer where it reasons, cheaper where it had the input already.
-DETAILED = {"per_token": {**TOKENS["per_token"], "cached_input": "$0.00000125", "reasoning": "$0.00002"}}
-LATE = ["payment-response", "x-payment-response"]
-CHAT = "/v1/chat/completions"
+PRICE = {"per_token": {"input": "$0.0000025", "output": "$0.00001", "max_output": 4096}}
+# Long enough for a verification and some text on any machine.
+LIMIT = "5s"
+# How many races at once: one is lost rarely.
+TOGETHER = 20
+JSON = [("content-type", "application/json")]
+EVENTS = [("content-type", "text/event-stream")]
 
 
-def terms(path: str, price: Json = TOKENS, accept: list[Json] | None = None, **metered: Any) -> Json:
-    """A metered route; `metered` are its policies."""
-    name = path.strip("/*").replace("/", "-") or "root"
-    found = {"name": name, "match": {"path": path}, "price": price, "accept": accept or [UPTO], "flow": "metered"}
-    return {**found, "metered": metered} if metered else found
+def chat(size: int) -> bytes:
+    """A chat completion of so many bytes, for at most 100 tokens, with the count asked for."""
+    asked = {"model": "gpt-4o", "max_tokens": 100, "stream": True, "stream_options": {"include_usage": True},
+             "messages": [{"role": "user", "content": ""}]}
+    asked["messages"][0]["content"] = "x" * (size - len(json.dumps(asked)))
+    return json.dumps(asked).encode()
 
 
-def chat(size: int = 1000, **more: Any) -> Json:
-    """A streamed chat completion of at most 100 tokens whose body has so many bytes, as `asks` sends it.
-
-    At `TOKENS` 1000 of them are quoted (1000 + 100) × 2.5 + 100 × 10 = 3750.
-    """
-    body = {"max_tokens": 100, "stream": True, "messages": [{"role": "user", "content": ""}], **more}
-    body["messages"] = [{"role": "user", "content": "x" * (size - len(json.dumps(body)))}]
-    assert len(json.dumps(body)) == size
-    return body
-
-
+BODY = chat(1000)
+assert len(BODY) == 1000
+ASKS = {"method": "POST", "headers": JSON, "body": BODY}
+# (1000 + 100) × 2.5 + 100 × 10
 QUOTE = 3750
-# What the input of 1000 bytes costs where nobody counted it: (1000 ÷ 4 + 100) × 2.5.
+# (1000 ÷ 4 + 100) × 2.5: the input of an answer that told nothing.
 INPUT = 875
+# 41 bytes of text are 11 begun tokens.
+TEXT = ["Forty-one bytes of text, ", "in two deltas :)"]
+ESTIMATE = INPUT + 110
+# 211 × 2.5 + 57 × 10 = 1097.5
+USAGE = {"prompt_tokens": 211, "completion_tokens": 57, "total_tokens": 268}
+USED = 1098
 
 
-def asks(body: Json | None) -> Json:
-    """A request with this body."""
-    if body is None:
-        return {}
-    return {"method": "POST", "headers": [("content-type", "application/json")], "body": json.dumps(body).encode()}
+def terms(path: str, price: dict = PRICE, **metered: str) -> dict:
+    """A metered route. What its payers owe is not held against them: other tests do that."""
+    found = {"name": path.strip("/"), "match": {"path": path}, "price": price, "accept": [UPTO], "flow": "metered"}
+    return {**found, "metered": {"ban": "0s", **metered}}
 
 
-def whole(answer: Json, **more: Any) -> Json:
-    """What the backend does: an answer in one piece."""
-    return {"kind": "body", "headers": JSON, "text": json.dumps(answer), **more}
+UNBLAMED = {"on_client_abort": "maximum", "on_backend_failure": "free"}
+CONFIG = changed(routes=[
+    terms("/default"),
+    terms("/maximum", missing_usage="maximum", on_client_abort="maximum"),
+    terms("/lenient", missing_usage="free", on_backend_failure="free"),
+    terms("/idle", **UNBLAMED),
+    terms("/duration", **UNBLAMED),
+    terms("/hasty", receipt_wait="500ms"),
+    {**terms("/minute", {"per_minute": {"amount": "$0.10", "minimum": 1, "maximum": 1}}), "accept": [UPTO, BASE]},
+])
+LIMITED = [
+    route("/idle", name="idle", action={"idle_timeout": LIMIT}),
+    route("/duration", name="duration", action={"max_stream_duration": {"max_stream_duration": LIMIT}}),
+]
 
 
-def stream(*events: Json | str, **more: Any) -> Json:
-    """What the backend does: an answer in events, each a part of its own."""
-    texts = (event if isinstance(event, str) else json.dumps(event) for event in events)
-    return {"kind": "parts", "headers": EVENTS, "parts": [f"data: {text}\n\n" for text in texts], **more}
+def asks_for_money(world: World) -> bool:
+    """Every worker knows what `upto` needs."""
+    return world.everywhere(lambda: world.call("/default", **ASKS).status == 402)
 
 
-def delta(text: str) -> Json:
+def event(content: str | None = None, usage: dict | None = None) -> str:
     """A chunk of a chat completion."""
-    return {"id": "c", "object": "chat.completion.chunk", "choices": [{"index": 0, "delta": {"content": text}}], "usage": None}
+    chunk: dict = {"id": "c", "object": "chat.completion.chunk", "choices": []}
+    if content is not None:
+        chunk["choices"] = [{"index": 0, "delta": {"content": content}, "finish_reason": None}]
+    if usage is not None:
+        chunk["usage"] = usage
+    return f"data: {json.dumps(chunk)}\n\n"
 
 
-def count(prompt: int, completion: int, **more: Any) -> Json:
-    """The chunk that says what an OpenAI stream used."""
-    return {"id": "c", "choices": [], "usage": {"prompt_tokens": prompt, "completion_tokens": completion, **more}}
+DELIVERED = [event(part) for part in TEXT]
+DONE = "data: [DONE]\n\n"
+WHOLE = [*DELIVERED, event(usage=USAGE), DONE]
+# A whole answer that is no stream: 41 bytes.
+NO_USAGE = '{"object":"chat.completion","choices":[]}'
+assert sum(map(len, TEXT)) == len(NO_USAGE) == 41
 
 
-def choose(scheme: str) -> Callable[[Json], bool]:
-    """The offer of a scheme."""
-    return lambda found: found["scheme"] == scheme
+def streams(*parts: str, **more) -> dict:
+    """What the backend does: these parts as they are, and then it waits at the gate (`free`: no waiting)."""
+    return {"kind": "cut", "parts": parts, "headers": EVENTS, **more}
 
 
-def permit(world: World, path: str, body: Json) -> Payment:
-    """A payment as LibertAI makes it, for what the v1 body asks."""
-    asked = world.call(path, **asks(body)).json()["accepts"][0]
-    terms = offer(asked["maxAmountRequired"], scheme="upto", pay_to=OTHER, primaryType="Permit", recipientAddress=SELLER)
-    return pay(terms)
+def answers(usage: dict | None = USAGE, **more) -> dict:
+    """What the backend does: a whole completion."""
+    text = NO_USAGE if usage is None else json.dumps({"object": "chat.completion", "choices": [], "usage": usage})
+    return {"kind": "body", "text": text, "headers": JSON, **more}
 
 
-def receipt(value: str) -> Json:
-    """What a receipt says."""
-    return json.loads(base64.b64decode(value, validate=True))
+class Open:
+    """A paid request whose backend has sent its parts and waits at the gate."""
 
-
-def late(answer: Response) -> Json | None:
-    """The receipt in the trailers, of which there is at most one."""
-    found = [value for name, value in answer.trailers if name.lower() in LATE]
-    assert len(found) <= 1, answer.trailers
-    return receipt(found[0]) if found else None
-
-
-def comments(body: bytes) -> list[Json]:
-    """The receipts in comments of an event stream, each on a line of its own."""
-    lines = body.decode().split("\n")
-    found = [line.split(" ") for line in lines if line.startswith(tuple(f": {name} " for name in LATE))]
-    assert all(len(words) == 3 for words in found), found
-    return [receipt(words[2]) for words in found]
-
-
-def amount_of(call: Any) -> int:
-    """What a call to the facilitator asks for, in either version of the protocol."""
-    asked = call.json["paymentRequirements"]
-    return int(asked.get("amount") or asked["maxAmountRequired"])
-
-
-def settled(world: World, payment: Payment) -> int:
-    """What was settled: once, after one verification of the whole quote."""
-    world.facilitator.await_call(payment.payload, "settle")
-    [verify] = world.facilitator.calls(payment.payload, "verify")
-    [settle] = world.facilitator.calls(payment.payload, "settle")
-    assert amount_of(verify) == int(payment.offer["amount"])
-    return amount_of(settle)
-
-
-def again(world: World, path: str, payment: Payment, body: Json | None, **more: Any) -> Response:
-    """The answer to the payment sent again, once its first request is over."""
-    return eventually(lambda: (found := world.call(path, payment=payment, **{**asks(body), **more})).status != 409 and found,
-                      "the payment is not in use any more")
-
-
-def spent(world: World, path: str, payment: Payment, body: Json | None) -> None:
-    """It was settled, and buys nothing more: one settlement in all."""
-    unpaid(world, again(world, path, payment, body), 402, "nonce_already_used")
-    assert world.count(payment, "settle") == 1
-
-
-def given_back(world: World, path: str, payment: Payment, body: Json | None) -> None:
-    """Nothing was settled, and the payment is as good as new."""
-    answer = again(world, path, payment, body, does=whole({"usage": {"prompt_tokens": 4, "completion_tokens": 1}}))
-    assert answer.status == 200 and answer.clean, answer
-    assert amount_of(world.facilitator.await_call(payment.payload, "settle")) == 20
-    assert world.count(payment, "settle") == 1
-
-
-class Live:
-    """A paid request whose backend writes each part when the test says so."""
-
-    def __init__(self, world: World, path: str, body: Json | None, does: Json, protocol: str = "h1",
-                 payment: Payment | None = None, delivers: int = 0, **more: Any) -> None:
-        self.world, self.path, self.asked = world, path, body
-        self.payment = payment or world.payment(path, choose("upto"), **asks(body))
-        self.parts = [part.encode(does.get("charset", "utf-8")) for part in does["parts"]]
-        self.exchange, self.test_id = world.open(path, payment=self.payment, protocol=protocol, does=does, **more, **asks(body))
-        status, headers = self.exchange.head()
-        self.answer = Response(status, headers)
-        assert status == 200, headers
-        if delivers:
-            self.deliver(delivers)
+    def __init__(self, world: World, path: str, protocol: str, does: dict, payment: Payment | None = None) -> None:
+        self.world = world
+        self.path = path
+        self.payment = payment or world.payment(path, **ASKS)
+        headers = ASKS["headers"]
+        self.exchange, self.test_id = world.open(path, "POST", headers, self.payment, does=does, protocol=protocol,
+                                                 end=False, length=len(BODY))
+        self.exchange.send(BODY)
+        self.exchange.finish()
+        self.status, self.headers = self.exchange.head()
+        assert self.status == 200, self.headers
+        sent = "".join(does["parts"]).encode("latin-1")
+        self.body = self.exchange.read_until(len(sent)) if sent else b""
+        assert self.body == sent
 
     @property
     def gate(self):
         """Where the backend waits."""
         return self.world.backend.gate(self.test_id)
 
-    def deliver(self, parts: int | None = None) -> None:
-        """Let the backend write the first so many parts (all), each when the one before it has come."""
-        for part in self.parts[:parts]:
-            self.gate.release()
-            found = self.exchange.read_until(len(part))
-            assert found == part
-            self.answer.body += found
-
-    def end(self) -> Response:
-        """The rest of the answer, however it ends."""
-        try:
+    def is_cut(self) -> None:
+        """Nothing more comes, and no end either."""
+        with pytest.raises(Closed):
             while part := self.exchange.read():
-                self.answer.body += part
-            self.answer.trailers = self.exchange.trailers()
-        except Closed:
-            self.answer.clean = False
+                self.body += part
         self.exchange.close()
-        return self.answer
 
-    def outcome(self) -> str:
-        """What the access log says."""
-        return self.world.envoy.access_log(test_id=self.test_id)["x402_outcome"]
+    def outcome(self, wanted: str) -> None:
+        assert self.world.envoy.access_log(test_id=self.test_id)["x402_outcome"] == wanted
+
+
+def receipts(answer) -> list[dict]:
+    """Those of the trailers."""
+    return [json.loads(base64.b64decode(value, validate=True)) for name, value in answer.trailers
+            if name.lower() == "payment-response"]
+
+
+def receipt(answer) -> dict:
+    """The only one, after the answer."""
+    assert answer.clean, answer
+    assert not answer.has_receipt, answer
+    [found] = receipts(answer)
+    assert found["success"] is True, found
+    return found
+
+
+def at_last(world: World, path: str, payment: Payment, does: dict | None = None):
+    """The answer to the payment sent again, once the claim is out of use."""
+    return eventually(lambda: (found := world.call(path, payment=payment, does=does or answers(), **ASKS)).status != 409
+                      and found, "the payment is not in use any more")
+
+
+def settled(world: World, path: str, payment: Payment, amount: int) -> None:
+    """For this amount, once, and the payment buys nothing more."""
+    call = world.facilitator.await_call(payment.payload, "settle")
+    assert call.json["paymentRequirements"]["amount"] == str(amount)
+    unpaid(world, at_last(world, path, payment), 402, "nonce_already_used")
+    assert world.count(payment, "settle") == 1
+
+
+def unsettled(world: World, path: str, payment: Payment) -> None:
+    """Nothing was paid, so that the payment buys an answer now."""
+    answer = at_last(world, path, payment)
+    assert answer.status == 200, answer
+    assert receipt(answer)["amount"] == str(USED)
+    settled(world, path, payment, USED)
+
+
+def pending(world: World, path: str, payment: Payment, settles: int = 1) -> None:
+    """Nobody knows: it is not settled again, and buys nothing."""
+    unpaid(world, at_last(world, path, payment), 503, "settlement_pending")
+    assert world.count(payment, "settle") == settles
 
 
 def rises(world: World, metric: str, before: float) -> None:
-    """By one."""
     eventually(lambda: world.metric(metric) > before, f"{metric} is counted")
     assert world.metric(metric) == before + 1

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from .checks import alive
-from .metered import (CHAT, DETAILED, JSON, asks, choose, comments, count, delta, late, permit, settled,
-                      stream, terms, whole)
+from .metered import JSON
+from .metering import (
+    CHAT, DETAILED, asks, choose, comments, count, delta, late, permit, settled, stream, terms, whole)
 from .world import BASE, PERMIT, UPTO, World, changed
 
 MODELS = {"per_token": {"max_output": 1000, "models": {
@@ -182,6 +183,18 @@ def test_prices_that_no_usage_changes(amounts, protocol, path, body, expected):
     answer = amounts.call(path, payment=payment, does=does, protocol=protocol, **asks(body))
     assert answer.status == 200 and answer.clean, answer
     assert settled(amounts, payment) == expected == int(late(answer)["amount"])
+
+
+def test_the_access_log_says_what_was_used(amounts, protocol):
+    """The backend's count, of which the details are parts, and what was settled of what was quoted."""
+    path, body, does, _ = USED["chat stream, cached and reasoning"]
+    payment = amounts.payment(path, choose("upto"), **asks(body))
+    answer = amounts.call(path, payment=payment, does={**does, "free": True}, protocol=protocol, **asks(body))
+    entry = amounts.envoy.access_log(test_id=answer.test_id)
+    found = {name: entry[f"x402_{name}"] for name in ("outcome", "amount", "settled", "input_tokens", "output_tokens")}
+    assert found == {"outcome": "paid", "amount": payment.offer["amount"], "settled": "984", "input_tokens": "120",
+                     "output_tokens": "50"}
+    assert entry["x402_transaction"] == late(answer)["transaction"]
 
 
 def test_nothing_used_is_nothing_settled(amounts, protocol):
