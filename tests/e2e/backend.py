@@ -24,8 +24,9 @@ def behave(**what: Any) -> tuple[str, str]:
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
     "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]), "cut" (`parts`); chunks: events of "sse", each of
     them, as each part of "parts", behind the gate unless `free`; size: of "bytes"; reset: "before" or "after" the headers.
-    "parts" may have `padding`, so many spaces after the first; with `waits` it is at the gate once more before its end.
-    "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then ends, or with `breaks` resets.
+    "parts" may have `padding`, so many spaces after the first; with `waits` it is at the gate once more before its end, and
+    with `breaks` it resets then. "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then
+    ends, or with `breaks` resets.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
 
@@ -115,6 +116,8 @@ class Backend(Server):
                     await answer.data(part.encode())
                 if what.get("waits"):
                     await gate.wait()
+                if what.get("breaks"):
+                    await answer.reset()
                 await answer.end([(name.encode(), value.encode()) for name, value in what.get("trailers", [])])
             case "cut":
                 await answer.head(status, headers)
