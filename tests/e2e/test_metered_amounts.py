@@ -1,7 +1,5 @@
 """What a metered answer costs, to the unit: the words of each API, in every form in which they come."""
 
-import json
-
 import pytest
 
 from .checks import alive

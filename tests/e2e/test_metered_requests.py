@@ -20,8 +20,10 @@ SENT = [("content-type", "application/json")]
 
 @pytest.fixture(scope="module")
 def requests(worlds) -> World:
-    return worlds.world("metered-requests", CONFIG, ready=lambda world: world.everywhere(
-        lambda: world.call(CHAT, **asks(chat(1000))).status == 402))
+    def ready(world: World) -> bool:
+        return world.everywhere(lambda: world.call(f"/context{CHAT}", **asks(chat(1000))).status == 402)
+
+    return worlds.world("metered-requests", CONFIG, ready=ready)
 
 
 def seen(world: World, path: str, body: bytes, protocol: str, does: dict = SAYS, **more) -> bytes:
@@ -135,13 +137,13 @@ IMAGE = {"max_tokens": 100, "messages": [{"role": "user", "content": [
 
 @pytest.mark.parametrize("path,body,quote,expected", [
     # What is elsewhere: 2000 × 2.5 + 100 × 10, and 2000 × 2.5.
-    ("/context/v1/chat/completions", IMAGE, 6000, 5000),
+    (f"/context{CHAT}", IMAGE, 6000, 5000),
     # A long text is at most the context: the quote is the same, and 8000 ÷ 4 + 100 are more than 2000.
-    ("/context/v1/chat/completions", chat(8000, stream=False), 6000, 5000),
+    (f"/context{CHAT}", chat(8000, stream=False), 6000, 5000),
     # A short one is what it is: (1000 + 100) × 2.5 + 100 × 10, and (1000 ÷ 4 + 100) × 2.5.
-    ("/context/v1/chat/completions", chat(1000, stream=False), QUOTE, INPUT),
+    (f"/context{CHAT}", chat(1000, stream=False), QUOTE, INPUT),
     # (1000 ÷ 2.5 + 7) × 2.5 + 100 × 10 = 2017.5, and (1000 ÷ 4 + 7) × 2.5 = 642.5.
-    ("/coarse/v1/chat/completions", chat(1000, stream=False), 2018, 643)])
+    (f"/coarse{CHAT}", chat(1000, stream=False), 2018, 643)])
 def test_input_is_estimated(requests, protocol, path, body, quote, expected):
     """Where nobody counts it. 41 bytes of an answer are 11 tokens."""
     payment = requests.payment(path, **asks(body))
