@@ -203,8 +203,7 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     if let Some(seconds) = trust::banned(sale, env) {
         return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
     }
-    let (key, expiry) = sale.hold.claim();
-    let trust = trust::of(sale, key, expiry, env);
+    let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
     match claiming {
         Claiming::OnceVerified => Ok(()),
