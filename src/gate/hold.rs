@@ -80,10 +80,17 @@ impl Hold {
         };
         note(env.claims.release(env.store, &self.key, env.now), env);
         self.state = State::Wanted;
-        Err(match exceeded {
-            Exceeded::Payer | Exceeded::Total => Refusal::ExposureExceeded,
-            Exceeded::Unavailable => Refusal::ClaimsUnavailable,
-        })
+        Err(refusal(exceeded))
+    }
+
+    /// Whether there is trust for the claim now, before it is taken: nobody need be asked about a payment that there is none for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn check(&self, env: &Env<'_>) -> Result<(), Refusal> {
+        let Some((trust, limits)) = &self.trust else { return Ok(()) };
+        env.exposure().check(env.store, trust, limits, env.now).map_err(refusal)
     }
 
     /// Ends the trust that went with the claim, once. Where that fails it ends with the payment's expiry.
@@ -125,6 +132,13 @@ impl Hold {
     pub(super) fn spend(&self, env: &mut Env<'_>) {
         self.close(env);
         note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
+    }
+}
+
+fn refusal(exceeded: Exceeded) -> Refusal {
+    match exceeded {
+        Exceeded::Payer | Exceeded::Total => Refusal::ExposureExceeded,
+        Exceeded::Unavailable => Refusal::ClaimsUnavailable,
     }
 }
 

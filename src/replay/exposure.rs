@@ -123,6 +123,28 @@ impl Exposure {
         added.map(|()| opened)
     }
 
+    /// Whether trust would be given now: for those who cannot be given it yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Exceeded`], but for want of room, which only giving it shows.
+    pub fn check(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, limits: &Limits, now: UnixSeconds) -> Result<(), Exceeded> {
+        let above = |limit: Option<u64>, open: &dyn Fn() -> u64| limit.is_some_and(|most| open().saturating_add(trust.amount) > most);
+        let value = |name: &str| store.get(name).map(|(value, _)| value).unwrap_or_default();
+        let of_payer = || {
+            Page::read(&value(&self.buckets.name_of(&trust.payer)), Some(&trust.payer), now)
+                .sum
+                .total()
+        };
+        if above(limits.payer, &of_payer) {
+            return Err(Exceeded::Payer);
+        }
+        match above(limits.total, &|| Sum::read(&value(&sum_name(&trust.all)), now).total()) {
+            true => Err(Exceeded::Total),
+            false => Ok(()),
+        }
+    }
+
     /// Ends trust. What has expired since is gone already.
     ///
     /// # Errors

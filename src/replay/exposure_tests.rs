@@ -51,7 +51,14 @@ impl SharedStore for Contends<'_> {
 #[test]
 fn trust_ends_at_the_payers_limit_and_at_that_of_all() {
     let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-    let open = |trust: &Trust| exposure.open(&store, trust, &LIMITS, NOW);
+    let open = |trust: &Trust| {
+        let (checked, opened) = (
+            exposure.check(&store, trust, &LIMITS, NOW),
+            exposure.open(&store, trust, &LIMITS, NOW),
+        );
+        assert_eq!(checked, opened.as_ref().map(|_| ()).map_err(|exceeded| *exceeded));
+        opened
+    };
     let first = open(&trust(1, 60)).unwrap();
     assert_eq!(open(&trust(1, 41)), Err(Exceeded::Payer));
     let _second = open(&trust(1, 40)).unwrap();
@@ -279,6 +286,7 @@ proptest! {
                         Ok(())
                     };
                     let expiry = now.plus(life);
+                    prop_assert_eq!(exposure.check(&store, &trust_until(payer, amount, expiry), &LIMITS, now), expected);
                     let result = exposure.open(&store, &trust_until(payer, amount, expiry), &LIMITS, now);
                     prop_assert_eq!(result.as_ref().map(|_| ()).map_err(|exceeded| *exceeded), expected);
                     if let Ok(opened) = result {
