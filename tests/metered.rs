@@ -411,7 +411,7 @@ fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
     match send(world, true, nonce) {
         (_, RequestEffect::Verify(dispatch)) => Ok(dispatch.split().1.sent(TOKEN).0),
         (_, RequestEffect::Answer(answer)) => Err((answer.status, body(&answer)["error"].as_str().unwrap().into())),
-        (_, RequestEffect::Forward(_)) => panic!("let through"),
+        (_, RequestEffect::Forward(_) | RequestEffect::Settle(_)) => panic!("let through"),
     }
 }
 
@@ -457,8 +457,10 @@ fn what_is_not_known_to_be_settled_stays_open_until_the_payment_expires() {
         assert!(finished(world.settled(settlement, &CalloutReply::Lost)).is_none());
     }
     assert_eq!(asked(&mut world, 3).err(), Some((429, "exposure_exceeded".into())));
-    // After the payments' end, and that of the slot in which it is.
-    world.now += 1000;
+    world.now += 300;
+    assert!(matches!(send_valid_for(&mut world, 4, 1300), RequestEffect::Answer(answer) if answer.status == 429));
+    // After the payments' end, and a sixteenth of the time that they were good for.
+    world.now += 30;
     let late = send_valid_for(&mut world, 4, 1300);
     assert!(matches!(late, RequestEffect::Verify(_)));
 }

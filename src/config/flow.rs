@@ -3,7 +3,7 @@
 use super::amount::{Amounts, Least};
 use super::charge::Placed;
 use super::fields::{Errors, Fields, Node};
-use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Scheme, Start};
+use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, MoneyError, OnBackendFailure, OnClientAbort, Scheme, Start};
 
 /// Longest that the end of an answer may wait for its receipt: five minutes.
 const LONGEST_WAIT_MS: u64 = 300_000;
@@ -156,8 +156,12 @@ fn exposure(node: &Node<'_>, offers: &[Placed], errors: &mut Errors) -> Option<V
         let mut limit = |amounts: &Option<Amounts<'_>>| match amounts {
             None => Some(None),
             Some(amounts) => {
-                let units = amounts.of(&offer.asset, path, errors)?.to_atomic(6).ok()?;
-                Some(Some(u64::try_from(units.0).unwrap_or(u64::MAX)))
+                let units = amounts.of(&offer.asset, path, errors)?.to_atomic(6);
+                let limit = units.and_then(|units| u64::try_from(units.0).map_err(|_| MoneyError::TooLarge));
+                limit
+                    .map_err(|error| errors.add(&amounts.path, "more than can be counted in millionths", error.to_string()))
+                    .ok()
+                    .map(Some)
             }
         };
         all.push(ExposureLimits {

@@ -259,6 +259,14 @@ fn trust_is_limited_in_each_currency_that_is_metered() {
             json!({"exposure": {}}),
             "routes[0].metered.exposure: found an object, expected payer, total or both",
         ),
+        (
+            json!({"exposure": {"payer": "$18446744073709.551616"}}),
+            "routes[0].metered.exposure.payer: found more than can be counted in millionths, expected a smaller amount",
+        ),
+        (
+            json!({"exposure": {"total": "$340282366920938463463374607431768"}}),
+            "routes[0].metered.exposure.total: found more than can be counted in millionths, expected a smaller amount",
+        ),
         (json!({"exposure": {"payer": "0"}}), "routes[0].metered.exposure.payer: found \"0\""),
         (
             json!({"exposure": {"payer": {"eur": "1"}}}),

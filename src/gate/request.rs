@@ -204,16 +204,13 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     if let Some(seconds) = trust::banned(sale, env) {
         return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
     }
-    let (key, expiry) = sale.hold.claim();
-    let trust = trust::of(sale, key, expiry, env);
+    let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
-    match claiming {
-        Claiming::OnceVerified => Ok(()),
-        Claiming::AtOnce => sale
-            .hold
-            .confirm(env)
-            .map_err(|refusal| refuse(env, &sale.order, refusal, None, "")),
-    }
+    let held = match claiming {
+        Claiming::OnceVerified => sale.hold.check(env),
+        Claiming::AtOnce => sale.hold.confirm(env),
+    };
+    held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))
 }
 
 /// The price that this payment was quoted before the configuration changed, where it is still good.
