@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, VALID, World, body, configuration};
 use support::{NOW, Payer, Terms, base64, unbase64, v1, v2};
 use x402_envoy::config::parse;
-use x402_envoy::gate::{Gate, Note, Released, RequestEffect, ResponseEffect};
+use x402_envoy::gate::{Gate, Note, Released, RequestEffect, ResponseEffect, VerifiedEffect};
 use x402_envoy::pricing::{Atomic, Former, Place, RequestFacts, Routes};
 use x402_envoy::reader::Rewrite;
 
@@ -67,7 +67,7 @@ fn pays(world: &mut World, payment: &[(&'static str, Vec<u8>)]) -> (String, u128
     let requirements = &call["paymentRequirements"];
     let asked = [&requirements["amount"], &requirements["maxAmountRequired"]];
     let asked = asked.iter().find_map(|amount| amount.as_str()).unwrap().to_owned();
-    let Some(RequestEffect::Forward(_)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Forward(_))) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
         panic!("not forwarded")
     };
     let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
@@ -126,7 +126,7 @@ fn what_was_sold_in_the_grace_is_settled_after_it() {
     world.now += GRACE + 10;
     assert!(matches!(
         world.env(|env| gate.on_verified(TOKEN, &VALID, env)),
-        Some(RequestEffect::Forward(_))
+        Some(VerifiedEffect::Request(RequestEffect::Forward(_)))
     ));
     let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
         panic!("not settled")
@@ -143,7 +143,7 @@ fn a_refused_payment_is_challenged_for_what_is_asked_now() {
         status: 200,
         body: br#"{"isValid":false,"invalidReason":"insufficient_funds"}"#,
     };
-    let Some(RequestEffect::Answer(answer)) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
         panic!("not answered")
     };
     let challenge = unbase64(support::world::header(&answer, "payment-required").unwrap());

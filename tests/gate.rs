@@ -12,7 +12,7 @@ mod support;
 use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, VALID, World, body, configuration, header};
 use support::{NOW, Payer, Terms, base64, unbase64, v1, v2};
-use x402_envoy::gate::{CalloutReply, CalloutToken, Edits, Endpoint, Gate, Note, Released, RequestEffect, ResponseEffect};
+use x402_envoy::gate::{CalloutReply, CalloutToken, Edits, Endpoint, Gate, Note, Released, RequestEffect, ResponseEffect, VerifiedEffect};
 use x402_envoy::pricing::End;
 use x402_envoy::reader::{BodyFacts, read_body};
 use x402_envoy::x402::Answer;
@@ -29,7 +29,7 @@ impl From<ResponseEffect> for Out {
         match effect {
             ResponseEffect::Answer(answer) => Self::Answer(answer),
             ResponseEffect::Edit(edits) => Self::Edit(edits),
-            ResponseEffect::Pass | ResponseEffect::Settle(_) => Self::Other,
+            ResponseEffect::Pass | ResponseEffect::Wait | ResponseEffect::Settle(_) => Self::Other,
         }
     }
 }
@@ -39,7 +39,7 @@ impl From<Released> for Out {
         match effect {
             Released::Answer(answer) => Self::Answer(answer),
             Released::Edit(edits) => Self::Edit(edits),
-            Released::End(_) => Self::Other,
+            Released::Forward(..) | Released::End(_) => Self::Other,
         }
     }
 }
@@ -81,7 +81,7 @@ fn a_paid_request_is_verified_forwarded_settled_and_receipted() {
     assert_eq!(sent["x402Version"], 2);
     assert_eq!(sent["paymentRequirements"], sent["paymentPayload"]["accepted"]);
 
-    let Some(RequestEffect::Forward(to_backend)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Forward(to_backend))) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
         panic!("not forwarded")
     };
     assert!(to_backend.remove.contains(&"payment-signature".into()));
@@ -158,7 +158,7 @@ fn what_the_facilitator_refuses_is_passed_on_and_the_payment_given_back() {
             status: 200,
             body: reply.as_bytes(),
         };
-        let Some(RequestEffect::Answer(answer)) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
+        let Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
             panic!("not answered")
         };
         assert_eq!((answer.status, body(&answer)["error"].as_str()), (status, Some(reason)));
@@ -184,7 +184,7 @@ fn a_facilitator_that_is_no_use_is_not_the_payers_fault() {
         },
     ] {
         let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
-        let Some(RequestEffect::Answer(answer)) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
+        let Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) = world.env(|env| gate.on_verified(TOKEN, &reply, env)) else {
             panic!("not answered")
         };
         assert_eq!(
@@ -214,16 +214,17 @@ fn the_next_facilitator_is_asked_when_one_is_of_no_use() {
     let mut world = World::with(&configuration);
     let payment = world.payment(1);
     let (mut gate, first) = world.verifying(&[("payment-signature", &payment)]);
-    let Some(RequestEffect::Verify(dispatch)) = world.env(|env| gate.on_verified(TOKEN, &CalloutReply::Lost, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Verify(dispatch))) = world.env(|env| gate.on_verified(TOKEN, &CalloutReply::Lost, env))
+    else {
         panic!("not asked again")
     };
     let (second, waiting) = dispatch.split();
     assert_eq!((first.facilitator, second.facilitator), (0, 1));
     assert_eq!(first.body, second.body);
-    let mut gate = waiting.sent(TOKEN);
+    let mut gate = waiting.sent(TOKEN).0;
     assert!(matches!(
         world.env(|env| gate.on_verified(TOKEN, &VALID, env)),
-        Some(RequestEffect::Forward(_))
+        Some(VerifiedEffect::Request(RequestEffect::Forward(_)))
     ));
     let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
         panic!("not settling")
@@ -641,7 +642,7 @@ fn a_signature_that_nobody_has_proven_holds_no_claim() {
     let (mut attacker, _) = world.verifying(&[("payment-signature", &forged)]);
     let (mut payer, _) = world.forwarded(&[("payment-signature", &good)]);
     // A smart wallet may have signed twice: whoever is verified first has the claim.
-    let Some(RequestEffect::Answer(second)) = world.env(|env| attacker.on_verified(TOKEN, &VALID, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Answer(second))) = world.env(|env| attacker.on_verified(TOKEN, &VALID, env)) else {
         panic!("two requests for one payment")
     };
     assert_eq!(second.status, 409);
@@ -697,7 +698,7 @@ fn a_settlement_whose_vm_may_end_is_left_pending_and_still_counts_when_it_is_kno
         match world.request("/paid", &[("payment-signature", &payment)], None).1 {
             RequestEffect::Answer(answer) => assert_eq!(body(&answer)["error"], again),
             RequestEffect::Verify(_) => assert_eq!(again, "verifying"),
-            RequestEffect::Forward(_) => panic!("let through"),
+            RequestEffect::Forward(_) | RequestEffect::Settle(_) => panic!("let through"),
         }
     }
 }

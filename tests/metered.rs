@@ -15,7 +15,7 @@ use support::world::{SETTLED, TOKEN, VALID, World, body};
 use support::{Payer, permit, unbase64};
 use x402_envoy::gate::{
     BodyEffect, CalloutReply, Edits, EndEffect, Endpoint, Gate, LastWords, Next, Note, Released, RequestEffect, Response, ResponseEffect,
-    Settlement,
+    Settlement, VerifiedEffect,
 };
 use x402_envoy::pricing::{End, Place, RequestFacts};
 use x402_envoy::reader::{self, BodyFacts};
@@ -90,7 +90,7 @@ impl Chat {
         let dispatch = match effect {
             RequestEffect::Verify(dispatch) => dispatch,
             RequestEffect::Answer(answer) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
-            RequestEffect::Forward(_) => panic!("let through"),
+            RequestEffect::Forward(_) | RequestEffect::Settle(_) => panic!("let through"),
         };
         let (call, waiting) = dispatch.split();
         let sent: Value = serde_json::from_slice(&call.body).unwrap();
@@ -100,8 +100,8 @@ impl Chat {
             "the facilitator is asked about the whole quote"
         );
         assert!(matches!(gate, Gate::Done));
-        gate = waiting.sent(TOKEN);
-        let Some(RequestEffect::Forward(edits)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+        gate = waiting.sent(TOKEN).0;
+        let Some(VerifiedEffect::Request(RequestEffect::Forward(edits))) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
             panic!("not forwarded")
         };
         assert!(
@@ -171,7 +171,7 @@ impl Chat {
         match send(&mut self.world, true, 0).1 {
             RequestEffect::Answer(answer) => (answer.status, body(&answer)["error"].as_str().unwrap_or_default().into()),
             RequestEffect::Verify(_) => (0, "verified".into()),
-            RequestEffect::Forward(_) => panic!("let through"),
+            RequestEffect::Forward(_) | RequestEffect::Settle(_) => panic!("let through"),
         }
     }
 }
@@ -409,9 +409,9 @@ fn trailers_that_look_like_ours_are_removed() {
 /// A metered request of the first payer with this nonce: the facilitator is asked, or the answer's status and reason.
 fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
     match send(world, true, nonce) {
-        (_, RequestEffect::Verify(dispatch)) => Ok(dispatch.split().1.sent(TOKEN)),
+        (_, RequestEffect::Verify(dispatch)) => Ok(dispatch.split().1.sent(TOKEN).0),
         (_, RequestEffect::Answer(answer)) => Err((answer.status, body(&answer)["error"].as_str().unwrap().into())),
-        (_, RequestEffect::Forward(_)) => panic!("let through"),
+        (_, RequestEffect::Forward(_) | RequestEffect::Settle(_)) => panic!("let through"),
     }
 }
 
@@ -428,7 +428,7 @@ fn what_one_payer_has_open_is_bounded_until_it_ends() {
             };
             assert!(matches!(
                 world.env(|env| gate.on_verified(TOKEN, &refused, env)),
-                Some(RequestEffect::Answer(_))
+                Some(VerifiedEffect::Request(RequestEffect::Answer(_)))
             ));
         },
         |world, gate| {
@@ -457,8 +457,10 @@ fn what_is_not_known_to_be_settled_stays_open_until_the_payment_expires() {
         assert!(finished(world.settled(settlement, &CalloutReply::Lost)).is_none());
     }
     assert_eq!(asked(&mut world, 3).err(), Some((429, "exposure_exceeded".into())));
-    // After the payments' end, and that of the slot in which it is.
-    world.now += 1000;
+    world.now += 300;
+    assert!(matches!(send_valid_for(&mut world, 4, 1300), RequestEffect::Answer(answer) if answer.status == 429));
+    // After the payments' end, and a sixteenth of the time that they were good for.
+    world.now += 30;
     let late = send_valid_for(&mut world, 4, 1300);
     assert!(matches!(late, RequestEffect::Verify(_)));
 }
@@ -492,7 +494,7 @@ fn who_did_not_pay_is_refused_for_a_while() {
 
 /// A verified request whose answer has come to its end.
 fn streams(world: &mut World, mut gate: Gate) -> Settlement {
-    let Some(RequestEffect::Forward(_)) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
+    let Some(VerifiedEffect::Request(RequestEffect::Forward(_))) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
         panic!("not forwarded")
     };
     let response = Response {

@@ -132,7 +132,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
             let body: Value = serde_json::from_slice(&answer.body).unwrap();
             Err(body["error"].as_str().unwrap().to_owned())
         }
-        RequestEffect::Forward(_) => panic!("{}: let through unpaid", recorded.case),
+        RequestEffect::Forward(_) | RequestEffect::Settle(_) => panic!("{}: let through unpaid", recorded.case),
     }
 }
 

@@ -110,6 +110,7 @@ fn read_one(node: &Node<'_>, around: &Surroundings<'_>, errors: &mut Errors) -> 
             pay_to: pay_to?,
             max_timeout_seconds: max_timeout?,
             amount: Atomic(0),
+            upfront: false,
             domain_separator,
             facilitators: Vec::new(),
         },

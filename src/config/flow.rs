@@ -3,7 +3,7 @@
 use super::amount::{Amounts, Least};
 use super::charge::Placed;
 use super::fields::{Errors, Fields, Node};
-use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Scheme};
+use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, MoneyError, OnBackendFailure, OnClientAbort, Scheme, Start};
 
 /// Longest that the end of an answer may wait for its receipt: five minutes.
 const LONGEST_WAIT_MS: u64 = 300_000;
@@ -11,14 +11,64 @@ const LONGEST_WAIT_MS: u64 = 300_000;
 /// Longest ban, in seconds: 30 days.
 const LONGEST_BAN: u64 = 30 * 86_400;
 
-/// Reads a route's `flow` and `metered`.
-pub(super) fn read(fields: &Fields<'_>, offers: &[Placed], errors: &mut Errors) -> Option<Flow> {
-    let metered = match fields.get("flow") {
-        None => false,
-        Some(node) => node.one_of(&[("authorization", false), ("metered", true)], errors)?,
+/// What `flow` says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Authorization,
+    Upfront,
+    Metered,
+}
+
+/// Reads a route's `flow`, `verify` and `metered`; marks offers that are settled up front.
+pub(super) fn read(fields: &Fields<'_>, offers: &mut [Placed], errors: &mut Errors) -> Option<(Flow, Start)> {
+    let words = [
+        ("authorization", Word::Authorization),
+        ("upfront", Word::Upfront),
+        ("metered", Word::Metered),
+    ];
+    let word = match fields.get("flow") {
+        None => Word::Authorization,
+        Some(node) => node.one_of(&words, errors)?,
     };
+    for (offer, _) in offers.iter_mut() {
+        offer.upfront = word == Word::Upfront;
+    }
+    let start = start(fields, word, offers.is_empty(), errors);
+    Some((flow(fields, word, offers, errors)?, start?))
+}
+
+fn start(fields: &Fields<'_>, word: Word, is_free: bool, errors: &mut Errors) -> Option<Start> {
+    let Some(node) = fields.get("verify") else {
+        return Some(Start::Verified);
+    };
+    let words = [
+        ("before", Start::Verified),
+        ("overlap", Start::Meanwhile),
+        ("local", Start::Checked),
+    ];
+    let start = node.one_of(&words, errors)?;
+    let wrong = match (word, start) {
+        _ if is_free => Some(("verify on a free route", "no verify: nothing is paid here")),
+        (Word::Upfront, _) => Some((
+            "verify on a route that is settled up front",
+            "no verify beside flow: upfront, which has nothing to verify",
+        )),
+        (Word::Metered, Start::Checked) => Some((
+            "local on a metered route, whose answers would leave unverified",
+            "before or overlap",
+        )),
+        _ => None,
+    };
+    if let Some((found, expected)) = wrong {
+        errors.add(&node.path, found, expected);
+        return None;
+    }
+    Some(start)
+}
+
+fn flow(fields: &Fields<'_>, word: Word, offers: &[Placed], errors: &mut Errors) -> Option<Flow> {
     let terms = fields.get("metered");
-    if !metered {
+    if word != Word::Metered {
         if let Some(node) = terms {
             errors.add(
                 &node.path,
@@ -26,7 +76,11 @@ pub(super) fn read(fields: &Fields<'_>, offers: &[Placed], errors: &mut Errors) 
                 "flow: metered beside it",
             );
         }
-        return Some(Flow::Authorization);
+        return Some(if word == Word::Upfront {
+            Flow::Upfront
+        } else {
+            Flow::Authorization
+        });
     }
     if !offers.iter().any(|(offer, _)| offer.scheme == Scheme::Upto) {
         let path = fields.get("flow").map(|node| node.path).unwrap_or_default();
@@ -102,8 +156,12 @@ fn exposure(node: &Node<'_>, offers: &[Placed], errors: &mut Errors) -> Option<V
         let mut limit = |amounts: &Option<Amounts<'_>>| match amounts {
             None => Some(None),
             Some(amounts) => {
-                let units = amounts.of(&offer.asset, path, errors)?.to_atomic(6).ok()?;
-                Some(Some(u64::try_from(units.0).unwrap_or(u64::MAX)))
+                let units = amounts.of(&offer.asset, path, errors)?.to_atomic(6);
+                let limit = units.and_then(|units| u64::try_from(units.0).map_err(|_| MoneyError::TooLarge));
+                limit
+                    .map_err(|error| errors.add(&amounts.path, "more than can be counted in millionths", error.to_string()))
+                    .ok()
+                    .map(Some)
             }
         };
         all.push(ExposureLimits {

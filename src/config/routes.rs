@@ -12,7 +12,7 @@ use super::{ChallengeStyle, Facilitator, flow, matching};
 use crate::pricing::{Offer, Route, Scheme, Transfer};
 
 /// Fields of a route that other versions have.
-const LATER: &[&str] = &["verify", "limits", "settle_on", "redeliver", "settlement"];
+const LATER: &[&str] = &["limits", "settle_on", "redeliver", "settlement"];
 
 /// What routes are compiled with.
 pub(super) struct Base<'b> {
@@ -56,7 +56,17 @@ fn read_one<'v>(
     complained: &mut BTreeSet<String>,
     errors: &mut Errors,
 ) -> Option<Compiled> {
-    let known = ["name", "match", "price", "accept", "flow", "metered", "description", "mime_type"];
+    let known = [
+        "name",
+        "match",
+        "price",
+        "accept",
+        "flow",
+        "verify",
+        "metered",
+        "description",
+        "mime_type",
+    ];
     let fields = node.fields(&known, LATER, errors)?;
     let name = fields.require("name", "a name of letters, digits, '-' and '_'", errors);
     let name = name.and_then(|node| name_of(&node, names, errors));
@@ -101,15 +111,17 @@ fn read_one<'v>(
     let settled = |template| settled_by(template, base.facilitators, complained, errors);
     let mut placed: Vec<Placed> = templates.into_iter().map(settled).collect();
     let price = charge::compile(&charge, &mut placed, errors);
-    let flow = flow::read(&fields, &placed, errors);
+    let flow = flow::read(&fields, &mut placed, errors);
     let offers: Vec<Offer> = placed.into_iter().map(|(offer, _)| offer).collect();
     check_permits(node, &offers, base.challenge, errors);
+    let (flow, start) = flow?;
     Some(Compiled {
         route: Route {
             name: name?.into(),
             matcher,
             price: price?,
-            flow: flow?,
+            flow,
+            start,
             offers,
             description: description?.into(),
             mime_type: mime_type?.into(),

@@ -142,8 +142,8 @@ fn each_mistake_is_named_where_it_is() {
         ),
         (
             "/routes/0/flow",
-            json!("upfront"),
-            "routes[0].flow: found \"upfront\", expected authorization or metered",
+            json!("later"),
+            "routes[0].flow: found \"later\", expected authorization or upfront or metered",
         ),
         (
             "/routes/0/metered",
@@ -239,7 +239,7 @@ fn metered(terms: Value) -> Value {
 fn trust_is_limited_in_each_currency_that_is_metered() {
     let terms = |value: &Value| match read(value).unwrap().routes.by_index(0).unwrap().flow.clone() {
         Flow::Metered(terms) => *terms,
-        Flow::Authorization => panic!("not metered"),
+        Flow::Authorization | Flow::Upfront => panic!("not metered"),
     };
     let both = terms(&metered(
         json!({"exposure": {"payer": "$1", "total": {"usd": "100.0000001"}}, "ban": "0s"}),
@@ -258,6 +258,14 @@ fn trust_is_limited_in_each_currency_that_is_metered() {
         (
             json!({"exposure": {}}),
             "routes[0].metered.exposure: found an object, expected payer, total or both",
+        ),
+        (
+            json!({"exposure": {"payer": "$18446744073709.551616"}}),
+            "routes[0].metered.exposure.payer: found more than can be counted in millionths, expected a smaller amount",
+        ),
+        (
+            json!({"exposure": {"total": "$340282366920938463463374607431768"}}),
+            "routes[0].metered.exposure.total: found more than can be counted in millionths, expected a smaller amount",
         ),
         (json!({"exposure": {"payer": "0"}}), "routes[0].metered.exposure.payer: found \"0\""),
         (

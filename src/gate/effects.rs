@@ -1,5 +1,6 @@
 //! What a gate asks of its host.
 
+use super::Gate;
 use super::edits::Edits;
 use super::settlement::Settlement;
 use super::verifying::Dispatch;
@@ -76,13 +77,28 @@ pub enum RequestEffect {
     Forward(Edits),
     /// Answer it in the backend's place.
     Answer(Answer),
-    /// Pause it and send the call.
+    /// Pause it and send the call; or let it go on once the call is sent, if [`Waiting::sent`](super::Waiting::sent) says so.
     Verify(Box<Dispatch>),
+    /// Pause it and hand this to the root context.
+    Settle(Box<Settlement>),
 }
 
-/// What the host does with an answer that waited for its settlement.
+/// What the host does when a payment has been verified.
+#[must_use]
+pub enum VerifiedEffect {
+    /// Nothing: the request went on before, and its answer has not come.
+    Nothing,
+    /// This, with the request that was held back; or, if it was not, an answer in the backend's place.
+    Request(RequestEffect),
+    /// This, with the answer that was held back.
+    Response(ResponseEffect),
+}
+
+/// What the host does with a request, or an answer, that waited for its settlement.
 #[must_use]
 pub enum Released {
+    /// Let the request go on, with these changes to its headers, and with this gate.
+    Forward(Edits, Box<Gate>),
     /// Let it go on, with these changes to its headers.
     Edit(Edits),
     /// Answer in the backend's place; no byte of its answer leaves.
@@ -162,4 +178,6 @@ pub enum ResponseEffect {
     Answer(Answer),
     /// Pause and hand this to the root context.
     Settle(Box<Settlement>),
+    /// Pause: the payment is being verified.
+    Wait,
 }

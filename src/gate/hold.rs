@@ -1,8 +1,10 @@
 //! A request's hold on what its payment can spend once.
 
+use std::cell::Cell;
+
 use super::env::{Env, Note};
 use crate::replay::{Change, ClaimKey, Contended, Held, UnixSeconds};
-use crate::replay::{Exceeded, Limits, Trust};
+use crate::replay::{Exceeded, Limits, Opened, Trust};
 use crate::x402::Refusal;
 
 /// A claim, and whether this request has it.
@@ -12,6 +14,8 @@ pub(super) struct Hold {
     state: State,
     /// What is delivered before it is settled, and the most of that.
     trust: Option<(Trust, Limits)>,
+    /// The trust that was given, until it is ended.
+    opened: Cell<Option<Opened>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -32,12 +36,13 @@ impl Hold {
             expiry,
             state: State::Wanted,
             trust: None,
+            opened: Cell::default(),
         }
     }
 
-    /// The key, and when the claim expires.
-    pub(super) fn claim(&self) -> (ClaimKey, UnixSeconds) {
-        (self.key, self.expiry)
+    /// When the claim expires.
+    pub(super) fn expiry(&self) -> UnixSeconds {
+        self.expiry
     }
 
     /// The trust that the claim takes with it.
@@ -66,20 +71,32 @@ impl Hold {
         self.state = State::Held;
         note(Ok(change), env);
         let Some((trust, limits)) = &self.trust else { return Ok(()) };
-        env.exposure().open(env.store, trust, limits, env.now).map_err(|exceeded| {
-            note(env.claims.release(env.store, &self.key, env.now), env);
-            self.state = State::Wanted;
-            match exceeded {
-                Exceeded::Payer | Exceeded::Total => Refusal::ExposureExceeded,
-                Exceeded::Unavailable => Refusal::ClaimsUnavailable,
+        let exceeded = match env.exposure().open(env.store, trust, limits, env.now) {
+            Ok(opened) => {
+                self.opened.set(Some(opened));
+                return Ok(());
             }
-        })
+            Err(exceeded) => exceeded,
+        };
+        note(env.claims.release(env.store, &self.key, env.now), env);
+        self.state = State::Wanted;
+        Err(refusal(exceeded))
     }
 
-    /// Ends the trust that went with the claim. Where that fails it ends with the payment's expiry.
+    /// Whether there is trust for the claim now, before it is taken: nobody need be asked about a payment that there is none for.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub(super) fn check(&self, env: &Env<'_>) -> Result<(), Refusal> {
+        let Some((trust, limits)) = &self.trust else { return Ok(()) };
+        env.exposure().check(env.store, trust, limits, env.now).map_err(refusal)
+    }
+
+    /// Ends the trust that went with the claim, once. Where that fails it ends with the payment's expiry.
     fn close(&self, env: &Env<'_>) {
-        if let (Some((trust, _)), State::Held | State::LeftPending) = (&self.trust, self.state) {
-            let _ = env.exposure().close(env.store, trust, env.now);
+        if let Some(opened) = self.opened.take() {
+            let _ = env.exposure().close(env.store, opened, env.now);
         }
     }
 
@@ -115,6 +132,13 @@ impl Hold {
     pub(super) fn spend(&self, env: &mut Env<'_>) {
         self.close(env);
         note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
+    }
+}
+
+fn refusal(exceeded: Exceeded) -> Refusal {
+    match exceeded {
+        Exceeded::Payer | Exceeded::Total => Refusal::ExposureExceeded,
+        Exceeded::Unavailable => Refusal::ClaimsUnavailable,
     }
 }
 

@@ -26,6 +26,7 @@ mod hold;
 mod keys;
 mod order;
 mod overrides;
+mod prepaid;
 mod redirect;
 mod request;
 mod response;
@@ -38,6 +39,7 @@ mod verifying;
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{
     BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Released, RequestEffect, ResponseEffect,
+    VerifiedEffect,
 };
 pub use env::{Env, Note, Notes};
 pub use request::{Request, open};
@@ -47,6 +49,7 @@ pub use streaming::Streaming;
 pub use verifying::{Dispatch, Verifying, Waiting};
 
 use crate::pricing::End;
+use prepaid::Prepaid;
 use response::{Forwarding, Keyed};
 use settlement::Due;
 
@@ -62,12 +65,16 @@ pub enum Gate {
     Answered,
     /// The answer waits for a settlement, which the root context has.
     Settling,
+    /// The request does: the root context has the settlement, and will have the gate that follows.
+    Paying,
     /// The backend checks the caller's API key itself; its own 402 becomes a challenge.
     Keyed(Keyed),
-    /// Paused until the facilitator has answered /verify.
+    /// Until the facilitator has answered /verify the request is paused, or else its answer is.
     Verifying(Box<Verifying>),
     /// The backend is at work; nothing has been settled.
     Forwarding(Box<Forwarding>),
+    /// The backend is at work, and has been paid for.
+    Prepaid(Box<Prepaid>),
     /// The answer is metered as it passes, and settled at its end.
     Streaming(Box<Streaming>),
 }
@@ -76,7 +83,7 @@ impl Gate {
     /// The facilitator answered /verify, or the call failed.
     ///
     /// `None` where the token is not the one that this gate waits for: nothing is to be done then.
-    pub fn on_verified(&mut self, token: CalloutToken, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Option<RequestEffect> {
+    pub fn on_verified(&mut self, token: CalloutToken, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Option<VerifiedEffect> {
         match core::mem::take(self) {
             Self::Verifying(verifying) if verifying.waits_for(token) => {
                 let (next, effect) = verifying.answered(reply, env);
@@ -95,7 +102,7 @@ impl Gate {
         match core::mem::take(self) {
             Self::Done => ResponseEffect::Pass,
             // The answer is ours, or a local reply (a timeout) that overtook a settlement.
-            waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Streaming(_)) => {
+            waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Streaming(_)) => {
                 *self = waiting;
                 ResponseEffect::Pass
             }
@@ -109,7 +116,15 @@ impl Gate {
                 *self = next;
                 effect
             }
-            Self::Verifying(verifying) => verifying.overtaken(response, env),
+            Self::Prepaid(prepaid) => {
+                *self = Self::Passing;
+                prepaid.answered(response, env)
+            }
+            Self::Verifying(verifying) => {
+                let (next, effect) = verifying.overtaken(response, env);
+                *self = next;
+                effect
+            }
         }
     }
 
@@ -118,7 +133,16 @@ impl Gate {
     /// They are not even offered while headers are held, unless the plugin was configured with `allow_on_headers_stop_iteration`,
     /// as only the reader's may be: then letting them go on would let the headers go on too, paid for or not.
     pub fn lets_request_on(&self) -> bool {
-        !matches!(self, Self::Verifying(_) | Self::Answered)
+        match self {
+            Self::Verifying(verifying) => !verifying.holds_request(),
+            Self::Answered | Self::Paying => false,
+            _ => true,
+        }
+    }
+
+    /// Whether the answer's headers wait for a verdict, and so must what follows them.
+    pub fn holds_response(&self) -> bool {
+        matches!(self, Self::Verifying(_))
     }
 
     /// Whether the answer's body is to be shown to [`Gate::on_response_body`].
@@ -158,20 +182,23 @@ impl Gate {
     pub fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
         match self {
             Self::Forwarding(forwarding) => forwarding.longest_ms(env),
+            Self::Prepaid(prepaid) => prepaid.longest_ms(env),
+            Self::Verifying(verifying) => verifying.longest_ms(env),
             _ => None,
         }
     }
 
     /// Whether the answer has been sold: it is on its way to the client, or waits for its settlement.
     pub fn has_sold(&self) -> bool {
-        matches!(self, Self::Settling | Self::Streaming(_))
+        matches!(self, Self::Settling | Self::Passing | Self::Streaming(_))
     }
 
     /// The stream has ended, however it did. Whatever claim the gate still holds is released, unless its answer was metered: then
     /// what is returned has to be settled, without anybody waiting for it.
     pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
         match core::mem::take(self) {
-            Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Keyed(_) => {}
+            Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Keyed(_) => {}
+            Self::Prepaid(prepaid) => prepaid.gone(env),
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
             Self::Streaming(streaming) => {

@@ -12,7 +12,7 @@ use super::redirect;
 use super::response::Keyed;
 use super::sale::Sale;
 use super::trust;
-use super::verifying::Dispatch;
+use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Selection};
 use crate::reader::{BodyFacts, Why};
@@ -173,13 +173,14 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
             None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
         },
     };
-    let is_former = former.is_some();
+    let (is_former, proven) = (former.is_some(), approved.proven());
     let mut sale = Sale {
         order,
         former,
         offer: approved.offer,
         ready: approved.ready,
         payment,
+        proven,
         payer: approved.payer,
         hold: Hold::new(approved.claim, approved.expiry),
     };
@@ -195,7 +196,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         .distrust(request.headers)
         .keep_payment(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
-    Dispatch::verify(sale, edits, env)
+    verifying::proceed(sale, edits, env)
 }
 
 /// Takes the claim at once, unless it has to wait until the facilitator has vouched for the payment.
@@ -203,16 +204,13 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     if let Some(seconds) = trust::banned(sale, env) {
         return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
     }
-    let (key, expiry) = sale.hold.claim();
-    let trust = trust::of(sale, key, expiry, env);
+    let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
-    match claiming {
-        Claiming::OnceVerified => Ok(()),
-        Claiming::AtOnce => sale
-            .hold
-            .confirm(env)
-            .map_err(|refusal| refuse(env, &sale.order, refusal, None, "")),
-    }
+    let held = match claiming {
+        Claiming::OnceVerified => sale.hold.check(env),
+        Claiming::AtOnce => sale.hold.confirm(env),
+    };
+    held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))
 }
 
 /// The price that this payment was quoted before the configuration changed, where it is still good.

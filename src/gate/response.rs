@@ -9,7 +9,6 @@ use super::order::Order;
 use super::sale::Sale;
 use super::settlement::Settlement;
 use super::streaming::{Streaming, told};
-use crate::pricing::Price;
 use crate::x402::Refusal;
 
 /// The headers of an answer.
@@ -27,13 +26,46 @@ pub struct Response<'a> {
 
 impl Response<'_> {
     /// 2xx and 3xx are paid for. Below that is no answer yet, above it none that is worth money.
-    fn is_paid_for(&self) -> bool {
+    pub(super) fn is_paid_for(&self) -> bool {
         self.from_backend && (200..400).contains(&self.status)
     }
 
     /// Errors pass on as they are, whoever made them.
     fn is_failure(&self) -> bool {
         self.status >= 400
+    }
+}
+
+/// The headers of an answer that waits.
+pub(super) struct Kept {
+    status: u16,
+    from_backend: bool,
+    ended: bool,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Kept {
+    pub(super) fn of(response: &Response<'_>) -> Self {
+        Self {
+            status: response.status,
+            from_backend: response.from_backend,
+            ended: response.ended,
+            headers: response
+                .headers
+                .iter()
+                .map(|(name, value)| (name.to_vec(), value.to_vec()))
+                .collect(),
+        }
+    }
+
+    pub(super) fn with<T>(&self, event: impl FnOnce(&Response<'_>) -> T) -> T {
+        let headers: Vec<(&[u8], &[u8])> = self.headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        event(&Response {
+            status: self.status,
+            from_backend: self.from_backend,
+            ended: self.ended,
+            headers: &headers,
+        })
     }
 }
 
@@ -93,10 +125,7 @@ impl Forwarding {
 
     /// How long an answer that is priced by the minute may take.
     pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
-        match &self.sale.route(env)?.price {
-            Price::PerMinute(price) => Some(price.longest_ms()),
-            _ => None,
-        }
+        self.sale.longest_ms(env)
     }
 
     /// The stream ended before the backend's headers came: a reset, or the client left.

@@ -6,7 +6,7 @@ use super::effects::{Call, Endpoint};
 use super::env::Env;
 use super::hold::Hold;
 use super::order::{Deal, Order};
-use crate::pricing::{Atomic, Basis, Charged, Delivery, MeteredTerms, Offer, Route, Routes};
+use crate::pricing::{Atomic, Basis, Charged, Delivery, MeteredTerms, Offer, Price, Route, Routes};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
 use crate::x402::{Payable, Payment, Receipt};
@@ -25,6 +25,8 @@ pub(super) struct Sale {
     pub(super) payment: Payment,
     /// The account that pays; empty until the facilitator has named it.
     pub(super) payer: String,
+    /// Whether the payer's own signature was found here; else only the facilitator can vouch for it.
+    pub(super) proven: bool,
     /// The claim on it.
     pub(super) hold: Hold,
 }
@@ -91,6 +93,14 @@ impl Sale {
             body,
             timeout_ms,
         })
+    }
+
+    /// How long an answer that is priced by the minute may take, in milliseconds.
+    pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        match &self.route(env)?.price {
+            Price::PerMinute(price) => Some(price.longest_ms()),
+            _ => None,
+        }
     }
 
     /// What its answer is metered by; `None`: it pays the quote, or what the backend says, before its answer leaves.

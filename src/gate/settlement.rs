@@ -5,8 +5,9 @@
 use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
-use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, ResponseEffect};
+use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, RequestEffect, ResponseEffect};
 use super::env::{Env, Note};
+use super::prepaid::Prepaid;
 use super::sale::Sale;
 use super::trust;
 use crate::metering::Place;
@@ -24,6 +25,8 @@ pub struct Settlement {
 
 /// What waits for a settlement.
 enum Waits {
+    /// The request: it goes on with these changes once it is paid for.
+    Request(Edits),
     /// The whole answer: it leaves with these changes once it is paid for.
     Headers(Edits),
     /// The end of a metered answer, the rest of which the client has had. `place`: it is a stream of events, and takes a last comment.
@@ -39,6 +42,20 @@ pub(super) enum Due {
 }
 
 impl Settlement {
+    /// Before the backend is asked.
+    pub(super) fn upfront(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+        let amount = sale.offer(env).map_or(Atomic(0), |offer| offer.amount);
+        match sale.call(Endpoint::Settle, None, env) {
+            Some(call) => {
+                env.notes.attribute("outcome", "settling");
+                let waits = Waits::Request(edits);
+                let settlement = Self { sale, amount, waits, call };
+                (Gate::Paying, RequestEffect::Settle(Box::new(settlement)))
+            }
+            None => (Gate::Answered, RequestEffect::Answer(not_sent(&sale, env))),
+        }
+    }
+
     /// Before the answer leaves.
     pub(super) fn begin(sale: Sale, amount: Atomic, mut edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if sale.hold.has_lapsed(env) {
@@ -89,7 +106,7 @@ impl Settlement {
     pub fn abandon(self: Box<Self>, env: &mut Env<'_>) -> Option<Box<Self>> {
         match self.waits {
             Waits::End { .. } => Some(self),
-            Waits::Headers(_) => {
+            Waits::Request(_) | Waits::Headers(_) => {
                 env.notes.event(Note::Released);
                 self.sale.hold.release(env);
                 None
@@ -111,7 +128,7 @@ impl Settlement {
     /// How long the client may be kept waiting for the outcome, in milliseconds; `None`: until it is known.
     pub fn patience_ms(&self, env: &Env<'_>) -> Option<u32> {
         match self.waits {
-            Waits::Headers(_) => None,
+            Waits::Request(_) | Waits::Headers(_) => None,
             Waits::End { .. } => Some(self.sale.terms(env).map_or(0, |terms| terms.receipt_wait_ms)),
         }
     }
@@ -126,7 +143,7 @@ impl Settlement {
     /// Must be called exactly once for each settlement, client or no client.
     pub fn settled(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
         let outcome = match (reply, &self.waits) {
-            (CalloutReply::NotSent, Waits::Headers(_)) => return Released::Answer(not_sent(&self.sale, env)),
+            (CalloutReply::NotSent, Waits::Request(_) | Waits::Headers(_)) => return Released::Answer(not_sent(&self.sale, env)),
             (CalloutReply::NotSent, Waits::End { .. }) => {
                 return Released::End(unsettled(&self.sale, "it cannot be reached", env));
             }
@@ -150,7 +167,7 @@ impl Settlement {
                 transaction,
             } => {
                 match self.waits {
-                    Waits::Headers(_) => self.sale.hold.release(env),
+                    Waits::Request(_) | Waits::Headers(_) => self.sale.hold.release(env),
                     // It has bought its answer, and is not to buy another one.
                     Waits::End { .. } => self.sale.hold.spend(env),
                 }
@@ -180,6 +197,11 @@ impl Settlement {
         let said = settled.amount.clone();
         let receipt = |amount: Option<String>| sale.receipt(&settled.transaction, amount.as_deref(), None, env);
         match waits {
+            Waits::Request(edits) => {
+                let receipt = receipt(said);
+                let prepaid = Prepaid::new(sale, receipt);
+                Released::Forward(edits, Box::new(Gate::Prepaid(Box::new(prepaid))))
+            }
             Waits::Headers(mut edits) => {
                 edits.set.extend(receipt(said));
                 Released::Edit(edits)
@@ -222,7 +244,7 @@ impl Settlement {
             self.sale.facilitator(env)
         ));
         match self.waits {
-            Waits::Headers(_) => Released::Answer(refuse(env, &self.sale.order, Refusal::SettlementPending, None, "")),
+            Waits::Request(_) | Waits::Headers(_) => Released::Answer(refuse(env, &self.sale.order, Refusal::SettlementPending, None, "")),
             Waits::End { .. } => {
                 env.notes.attribute("outcome", Refusal::SettlementPending.row().reason);
                 Released::End(EndEffect::Finish(None))

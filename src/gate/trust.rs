@@ -3,19 +3,18 @@
 use super::env::Env;
 use super::sale::Sale;
 use crate::pricing::{Asset, Atomic};
-use crate::replay::{ClaimKey, Limits, Trust, UnixSeconds};
+use crate::replay::{ClaimKey, Limits, Trust};
 
 /// The trust that a metered sale takes, and its limits; `None`: it takes none, or it is not limited.
-pub(super) fn of(sale: &Sale, claim: ClaimKey, expiry: UnixSeconds, env: &Env<'_>) -> Option<(Trust, Limits)> {
+pub(super) fn of(sale: &Sale, env: &Env<'_>) -> Option<(Trust, Limits)> {
     let (route, offer) = (sale.route(env)?, sale.offer(env)?);
     let currency = &offer.asset.currency;
     let limits = sale.terms(env)?.limits(currency)?;
     let trust = Trust {
         payer: ClaimKey::payer(env.secret, &route.name, currency, &sale.payer),
         all: ClaimKey::all_payers(env.secret, &route.name, currency),
-        hold: claim,
         amount: millionths(offer.amount, &offer.asset),
-        expiry,
+        expiry: sale.hold.expiry(),
     };
     let limits = Limits {
         payer: limits.payer,

@@ -1,17 +1,19 @@
-//! Waiting for /verify.
+//! Waiting for /verify: before the request goes on, or while the backend is at work.
 
 use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
-use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect};
+use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect, VerifiedEffect};
 use super::env::{Env, Note};
 use super::redirect;
-use super::response::{Forwarding, Response};
+use super::response::{Forwarding, Kept, Response};
 use super::sale::Sale;
+use super::settlement::Settlement;
+use crate::pricing::{Flow, Offer, Start};
 use crate::x402::Refusal;
 use crate::x402::facilitator::{Verify, parse_verify};
 
-/// A call to /verify that has yet to be sent. Nothing is paused before it is.
+/// A call to /verify that has yet to be sent. Nothing is paused, and nothing goes on, before it is.
 pub struct Dispatch {
     call: Call,
     waiting: Waiting,
@@ -20,14 +22,75 @@ pub struct Dispatch {
 /// What waits for the call.
 pub struct Waiting {
     sale: Sale,
-    edits: Edits,
+    stage: Stage,
+}
+
+/// Where the request is meanwhile.
+enum Stage {
+    /// Held back; it goes on with these changes.
+    Held(Edits),
+    /// It is about to go to the backend, with these changes: as soon as the call is sent.
+    Leaving(Edits),
+    /// The backend has it, and may have answered.
+    Sent(Option<Kept>),
+}
+
+/// Lets a payment that passed the pre-check go its route's way.
+pub(super) fn proceed(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let (flow, start) = sale
+        .route(env)
+        .map_or((Flow::default(), Start::Verified), |route| (route.flow.clone(), route.start));
+    // What nobody can vouch for here is verified before anything else happens: nothing may be had for a made-up signature.
+    let start = if sale.proven { start } else { Start::Verified };
+    match (flow, start) {
+        (Flow::Upfront, _) if sale.proven => settle_first(sale, edits, env),
+        (_, Start::Checked) => go_on(sale, edits, env),
+        (_, Start::Meanwhile) => {
+            let Some(edits) = told(&sale, edits, env) else {
+                return unavailable(&sale, env);
+            };
+            Dispatch::verify(sale, Stage::Leaving(edits), env)
+        }
+        (_, Start::Verified) => Dispatch::verify(sale, Stage::Held(edits), env),
+    }
+}
+
+/// The request goes to the backend, and nothing is known to be wrong with its payment.
+fn go_on(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    match told(&sale, edits, env) {
+        Some(edits) => (Gate::Forwarding(Box::new(Forwarding::new(sale))), RequestEffect::Forward(edits)),
+        None => unavailable(&sale, env),
+    }
+}
+
+/// The money moves before anything else does.
+fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    match told(&sale, edits, env) {
+        Some(edits) => Settlement::upfront(sale, edits, env),
+        None => unavailable(&sale, env),
+    }
+}
+
+/// Tells the backend, and the access log, who pays what. `None` cannot happen: the offer is there.
+fn told(sale: &Sale, edits: Edits, env: &mut Env<'_>) -> Option<Edits> {
+    let offer = sale.offer(env)?;
+    let offer: &Offer = &offer;
+    let edits = edits.tell_backend(&sale.payer, offer, redirect::mark(env.secret));
+    env.notes.attribute("payer", &*sale.payer);
+    env.notes.attribute("network", offer.asset.network.as_str());
+    env.notes.attribute("asset", &*offer.asset.symbol);
+    env.notes.attribute("amount", offer.amount.0.to_string());
+    Some(match sale.terms(env) {
+        Some(_) => edits.unencoded(),
+        None => edits,
+    })
 }
 
 impl Dispatch {
-    pub(super) fn verify(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    fn verify(sale: Sale, stage: Stage, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         match sale.call(Endpoint::Verify, None, env) {
             Some(call) => {
-                let waiting = Waiting { sale, edits };
+                let waiting = Waiting { sale, stage };
                 (Gate::Done, RequestEffect::Verify(Box::new(Self { call, waiting })))
             }
             None => unavailable(&sale, env),
@@ -35,11 +98,11 @@ impl Dispatch {
     }
 
     /// The facilitator was of no use. Verifying moves no money, so that the next one may be asked at once.
-    fn verify_elsewhere(mut sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    fn verify_elsewhere(mut sale: Sale, stage: Stage, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         match sale.offer(env).and_then(|offer| env.supported.next(&offer, &sale.ready)) {
             Some(ready) => {
                 sale.ready = ready;
-                Self::verify(sale, edits, env)
+                Self::verify(sale, stage, env)
             }
             None => unavailable(&sale, env),
         }
@@ -52,26 +115,27 @@ impl Dispatch {
 }
 
 impl Waiting {
-    /// The call was sent: the request may be paused, its answer will come.
-    pub fn sent(self, token: CalloutToken) -> Gate {
-        Gate::Verifying(Box::new(Verifying {
-            token,
-            sale: self.sale,
-            edits: self.edits,
-        }))
+    /// The call was sent: its answer will come. The request may be paused, unless there are changes with which it is to go on.
+    pub fn sent(self, token: CalloutToken) -> (Gate, Option<Edits>) {
+        let Self { sale, stage } = self;
+        let (stage, edits) = match stage {
+            Stage::Leaving(edits) => (Stage::Sent(None), Some(edits)),
+            stage => (stage, None),
+        };
+        (Gate::Verifying(Box::new(Verifying { token, sale, stage })), edits)
     }
 
     /// The call could not be sent and no answer will come.
     pub fn not_sent(self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        Dispatch::verify_elsewhere(self.sale, self.edits, env)
+        Dispatch::verify_elsewhere(self.sale, self.stage, env)
     }
 }
 
-/// A request that is paused until /verify has been answered.
+/// A request whose payment is being verified.
 pub struct Verifying {
     token: CalloutToken,
     sale: Sale,
-    edits: Edits,
+    stage: Stage,
 }
 
 impl Verifying {
@@ -79,7 +143,17 @@ impl Verifying {
         self.token == token
     }
 
-    pub(super) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    /// Whether the request waits for the verdict, rather than its answer.
+    pub(super) fn holds_request(&self) -> bool {
+        !matches!(self.stage, Stage::Sent(_))
+    }
+
+    /// How long an answer that is priced by the minute may take.
+    pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        self.sale.longest_ms(env)
+    }
+
+    pub(super) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
         let verdict = match reply {
             CalloutReply::Answered { status, body } => parse_verify(*status, body),
             CalloutReply::NotSent => Verify::Unusable {
@@ -89,62 +163,70 @@ impl Verifying {
                 why: "it did not answer".into(),
             },
         };
+        let request = |(gate, effect)| (gate, VerifiedEffect::Request(effect));
         match verdict {
             Verify::Valid { payer } => self.valid(payer, env),
             Verify::Refused { reason, refusal } => {
                 env.notes.event(Note::Verified("refused"));
                 env.notes.attribute("payer", &*self.sale.payer);
                 self.sale.hold.release(env);
-                (
-                    Gate::Answered,
-                    RequestEffect::Answer(refuse(env, &self.sale.order, refusal, Some(&reason), "")),
-                )
+                let answer = refuse(env, &self.sale.order, refusal, Some(&reason), "");
+                request((Gate::Answered, RequestEffect::Answer(answer)))
             }
             Verify::Unusable { why } => {
                 env.notes
                     .warnings
                     .push(format!("facilitator {}: /verify: {why}", self.sale.facilitator(env)));
-                Dispatch::verify_elsewhere(self.sale, self.edits, env)
+                request(Dispatch::verify_elsewhere(self.sale, self.stage, env))
             }
         }
     }
 
-    fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        let Self { mut sale, edits, .. } = self;
+    fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
+        let Self { mut sale, stage, .. } = self;
         env.notes.event(Note::Verified("valid"));
         if let Err(refusal) = sale.hold.confirm(env) {
-            return (Gate::Answered, RequestEffect::Answer(refuse(env, &sale.order, refusal, None, "")));
+            let answer = refuse(env, &sale.order, refusal, None, "");
+            return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer)));
         }
+        let edits = match stage {
+            Stage::Held(edits) | Stage::Leaving(edits) => edits,
+            Stage::Sent(None) => return (Gate::Forwarding(Box::new(Forwarding::new(sale))), VerifiedEffect::Nothing),
+            Stage::Sent(Some(kept)) => {
+                let (gate, effect) = kept.with(|response| Forwarding::new(sale).answered(response, env));
+                return (gate, VerifiedEffect::Response(effect));
+            }
+        };
         // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
         if sale.payer.is_empty() {
             sale.payer = payer.unwrap_or_default();
         }
-        let Some(offer) = sale.offer(env) else {
-            return unavailable(&sale, env);
+        let (gate, effect) = match sale.route(env).map(|route| &route.flow) {
+            Some(Flow::Upfront) => settle_first(sale, edits, env),
+            _ => go_on(sale, edits, env),
         };
-        let asset = &offer.asset;
-        let mut edits = edits.tell_backend(&sale.payer, &offer, redirect::mark(env.secret));
-        if sale.terms(env).is_some() {
-            edits = edits.unencoded();
-        }
-        env.notes.attribute("payer", &*sale.payer);
-        env.notes.attribute("network", asset.network.as_str());
-        env.notes.attribute("asset", &*asset.symbol);
-        env.notes.attribute("amount", offer.amount.0.to_string());
-        (Gate::Forwarding(Box::new(Forwarding::new(sale))), RequestEffect::Forward(edits))
+        (gate, VerifiedEffect::Request(effect))
     }
 
     /// An answer came before the verdict.
-    pub(super) fn overtaken(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
+    pub(super) fn overtaken(mut self: Box<Self>, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+        if let Stage::Sent(kept) = &mut self.stage {
+            if response.is_paid_for() {
+                *kept = Some(Kept::of(response));
+                return (Gate::Verifying(self), ResponseEffect::Wait);
+            }
+            // An error costs nothing, whatever the verdict will be.
+            return Forwarding::new(self.sale).answered(response, env);
+        }
         if response.from_backend {
             // The request was held back: only a plugin that is configured as the reader's lets this happen.
             self.sale.hold.release(env);
             let answer = refuse(env, &self.sale.order, Refusal::GateMisconfigured, None, "");
-            return ResponseEffect::Answer(answer);
+            return (Gate::Answered, ResponseEffect::Answer(answer));
         }
         // A local reply (a timeout, a full buffer): the payment was not used.
         self.gone(env);
-        ResponseEffect::Pass
+        (Gate::Passing, ResponseEffect::Pass)
     }
 
     pub(super) fn gone(self, env: &mut Env<'_>) {

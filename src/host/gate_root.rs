@@ -197,12 +197,17 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
 fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
     // Asked in this order: see `Worker::waiting`.
     let alive = worker.waits_no_more(job.context) && abi::set_effective_context(job.context).is_ok();
-    let announced = job.settlement.receipt_name();
+    let (job_context, announced) = (job.context, job.settlement.receipt_name());
     let effect = worker.with_env(|env| job.settlement.settled(reply, env));
     if !alive {
         return;
     }
     match effect {
+        Released::Forward(edits, gate) => {
+            worker::apply(Map::Request, &edits);
+            worker.leave(job_context, *gate);
+            let _ = abi::resume(Stream::Request);
+        }
         Released::Edit(edits) => {
             worker::apply(Map::Response, &edits);
             let _ = abi::resume(Stream::Response);

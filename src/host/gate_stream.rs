@@ -12,7 +12,7 @@ use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
 use crate::gate::{
     self, CalloutToken, Edits, EndEffect, Endpoint, FORWARDED_HEADER, Gate, Next, Request, RequestEffect, Response, ResponseEffect,
-    Settlement, TRUSTED_HEADERS,
+    Settlement, TRUSTED_HEADERS, VerifiedEffect,
 };
 use crate::pricing::{End, Located};
 use crate::reader;
@@ -26,6 +26,8 @@ pub(super) struct GateStream {
     worker: Rc<Worker>,
     gate: Gate,
     asked_at: u64,
+    /// How long the answer may take, if its price ends there.
+    longest_ms: Option<u64>,
 }
 
 impl GateStream {
@@ -35,6 +37,7 @@ impl GateStream {
             worker,
             gate: Gate::Done,
             asked_at: 0,
+            longest_ms: None,
         }
     }
 
@@ -51,13 +54,20 @@ impl GateStream {
                     worker::answer(&answer);
                     return Action::Pause;
                 }
+                RequestEffect::Settle(settlement) => {
+                    self.enqueue(settlement);
+                    return Action::Pause;
+                }
                 RequestEffect::Verify(dispatch) => {
                     let (call, waiting) = dispatch.split();
                     match callout::send(&self.worker.config, &call) {
                         Ok(token) => {
                             self.asked_at = abi::now();
-                            self.gate = waiting.sent(token);
-                            return Action::Pause;
+                            let (gate, edits) = waiting.sent(token);
+                            self.gate = gate;
+                            let Some(edits) = edits else { return Action::Pause };
+                            worker::apply(Map::Request, &edits);
+                            return Action::Continue;
                         }
                         Err(_) => {
                             let (gate, effect) = self.worker.with_env(|env| waiting.not_sent(env));
@@ -81,6 +91,39 @@ impl GateStream {
             settlement,
             until,
         });
+    }
+
+    /// Whether the answer goes on now.
+    fn carry_out_response(&mut self, effect: ResponseEffect) -> Action {
+        if let Some(longest_ms) = self.longest_ms.filter(|_| self.gate.has_sold()) {
+            let until = abi::now().saturating_add(longest_ms.saturating_mul(1_000_000));
+            self.worker.limit(self.context, until);
+        }
+        match effect {
+            ResponseEffect::Pass => Action::Continue,
+            ResponseEffect::Edit(edits) => {
+                worker::apply(Map::Response, &edits);
+                Action::Continue
+            }
+            ResponseEffect::Answer(answer) => {
+                worker::answer(&answer);
+                Action::Pause
+            }
+            ResponseEffect::Settle(settlement) => {
+                self.enqueue(settlement);
+                Action::Pause
+            }
+            ResponseEffect::Wait => Action::Pause,
+        }
+    }
+
+    /// Takes up the gate of a request that was paid for while it was paused.
+    fn take_up(&mut self) {
+        if matches!(self.gate, Gate::Paying)
+            && let Some(gate) = self.worker.take_up(self.context)
+        {
+            self.gate = gate;
+        }
     }
 
     /// What comes after a part of a metered answer.
@@ -107,7 +150,7 @@ impl GateStream {
 
     /// Whether the answer waits for its settlement.
     fn held(&self) -> Action {
-        if self.worker.waits(self.context) {
+        if self.worker.waits(self.context) || self.gate.holds_response() {
             Action::Pause
         } else {
             Action::Continue
@@ -145,8 +188,18 @@ impl Context for GateStream {
         let effect = self
             .worker
             .with_env(|env| gate.on_verified(CalloutToken(token), &arrived.reply(), env));
-        if effect.is_some_and(|effect| self.carry_out(effect) == Action::Continue) {
-            let _ = abi::resume(Stream::Request);
+        match effect {
+            None | Some(VerifiedEffect::Nothing) => {}
+            Some(VerifiedEffect::Request(effect)) => {
+                if self.carry_out(effect) == Action::Continue {
+                    let _ = abi::resume(Stream::Request);
+                }
+            }
+            Some(VerifiedEffect::Response(effect)) => {
+                if self.carry_out_response(effect) == Action::Continue {
+                    let _ = abi::resume(Stream::Response);
+                }
+            }
         }
     }
 }
@@ -188,6 +241,7 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        self.take_up();
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {
             return Action::Continue;
         }
@@ -206,28 +260,12 @@ impl HttpContext for GateStream {
             let longest_ms = gate.longest_ms(env);
             (gate.on_response(&response, env), longest_ms)
         });
-        if let Some(longest_ms) = longest_ms.filter(|_| self.gate.has_sold()) {
-            let until = abi::now().saturating_add(longest_ms.saturating_mul(1_000_000));
-            self.worker.limit(self.context, until);
-        }
-        match effect {
-            ResponseEffect::Pass => Action::Continue,
-            ResponseEffect::Edit(edits) => {
-                worker::apply(Map::Response, &edits);
-                Action::Continue
-            }
-            ResponseEffect::Answer(answer) => {
-                worker::answer(&answer);
-                Action::Pause
-            }
-            ResponseEffect::Settle(settlement) => {
-                self.enqueue(settlement);
-                Action::Pause
-            }
-        }
+        self.longest_ms = longest_ms;
+        self.carry_out_response(effect)
     }
 
     fn on_http_request_body(&mut self, _body_size: usize, _end_of_stream: bool) -> Action {
+        self.take_up();
         if self.gate.lets_request_on() {
             Action::Continue
         } else {
@@ -272,6 +310,7 @@ impl HttpContext for GateStream {
     }
 
     fn on_log(&mut self) {
+        self.take_up();
         let time_is_up = self.worker.ended(self.context);
         let gate = &mut self.gate;
         if matches!(gate, Gate::Done) {

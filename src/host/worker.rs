@@ -12,7 +12,7 @@ use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
-use crate::gate::{Edits, Env, Notes, Settlement};
+use crate::gate::{Edits, Env, Gate, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Bans, Claims, Exposure, UnixSeconds};
 use crate::supported::{self, Table};
@@ -52,6 +52,8 @@ pub(super) struct Worker {
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
     waiting: RefCell<HashSet<u32>>,
+    /// Gates that streams are to go on with, which were paid for while they were paused.
+    left: RefCell<HashMap<u32, Gate>>,
     /// Streams that are to be ended at a time.
     limits: RefCell<HashMap<u32, u64>>,
     warnings: Cell<Warnings>,
@@ -77,6 +79,7 @@ impl Worker {
             table: RefCell::default(),
             jobs: RefCell::default(),
             waiting: RefCell::default(),
+            left: RefCell::default(),
             limits: RefCell::default(),
             warnings: Cell::default(),
             claims,
@@ -167,9 +170,20 @@ impl Worker {
             .collect()
     }
 
+    /// Leaves a gate for a stream that has not ended.
+    pub(super) fn leave(&self, context: u32, gate: Gate) {
+        self.left.borrow_mut().insert(context, gate);
+    }
+
+    /// Takes it up.
+    pub(super) fn take_up(&self, context: u32) -> Option<Gate> {
+        self.left.borrow_mut().remove(&context)
+    }
+
     /// A stream has ended. Whether its time was up.
     pub(super) fn ended(&self, context: u32) -> bool {
         self.waits_no_more(context);
+        self.take_up(context);
         let until = self.limits.borrow_mut().remove(&context);
         until.is_some_and(|until| until <= abi::now())
     }

@@ -52,6 +52,13 @@ pub struct Approved {
     pub claiming: Claiming,
 }
 
+impl Approved {
+    /// Whether the payer's own signature was found: it has to be recovered, or be left to the facilitator.
+    pub fn proven(&self) -> bool {
+        self.claiming == Claiming::AtOnce && self.ready.fee_payer.is_none()
+    }
+}
+
 /// When a claim is taken: nobody must be able to lock a payer out by naming that payer's address and nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Claiming {

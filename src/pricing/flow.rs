@@ -11,8 +11,22 @@ pub enum Flow {
     /// The quote is settled when the backend's headers arrive, before a byte of its answer leaves.
     #[default]
     Authorization,
+    /// The quote is settled before the backend is asked.
+    Upfront,
     /// The answer streams at once, and what was used is settled at its end. For `upto` payments; others go the way above.
     Metered(Box<MeteredTerms>),
+}
+
+/// What has to be known of a payment before the backend is asked, where it is not settled by then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// The facilitator's verdict.
+    #[default]
+    Verified,
+    /// The pre-check's; the facilitator is asked meanwhile, and nothing of the answer leaves before it has said yes.
+    Meanwhile,
+    /// The pre-check's; the settlement decides.
+    Checked,
 }
 
 /// What a metered route charges where the answer does not say, and how its receipts are handed over.

@@ -54,6 +54,7 @@ fn same<'r>(route: &'r Route, offer: &Offer) -> Option<&'r Offer> {
             && current.transfer == offer.transfer
             && current.pay_to == offer.pay_to
             && current.max_timeout_seconds == offer.max_timeout_seconds
+            && current.upfront == offer.upfront
     })
 }
 

@@ -37,7 +37,7 @@ mod tokens;
 
 pub use dynamic::Dynamic;
 pub(crate) use dynamic::{MAX_MULTIPLIERS, Multiplier};
-pub use flow::{Charged, Delivery, End, ExposureLimits, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort};
+pub use flow::{Charged, Delivery, End, ExposureLimits, Flow, MeteredTerms, MissingUsage, OnBackendFailure, OnClientAbort, Start};
 pub use former::Former;
 pub use glob::Glob;
 pub(crate) use host::Host;

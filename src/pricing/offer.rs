@@ -121,6 +121,8 @@ pub struct Offer {
     pub max_timeout_seconds: u64,
     /// What is charged, in the asset's smallest unit.
     pub amount: Atomic,
+    /// Whether it is settled before the backend is asked: advertised as `extra.paymentFlow`.
+    pub upfront: bool,
     /// Token domain separator (EIP-3009, EIP-2612) or Permit2's, computed once at configuration; zeros on Solana.
     pub domain_separator: [u8; 32],
     /// Indices into the configuration's facilitators that serve this network, in order of preference; never empty.

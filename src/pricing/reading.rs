@@ -91,7 +91,7 @@ fn read_deeply<const N: usize>(
                 let tokens = reader::read_tokens(api, &document)?;
                 *rewrite = price.rewrite(&tokens);
                 // Where nothing is metered no answer has to tell its usage.
-                rewrite.include_usage &= route.flow != Flow::Authorization;
+                rewrite.include_usage &= matches!(route.flow, Flow::Metered(_));
                 facts.tokens = Some(tokens);
             }
             Price::Dynamic(price) => facts.outcomes.extend(price.outcomes(&scope)),

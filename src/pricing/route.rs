@@ -1,7 +1,7 @@
 //! A route: which requests it takes, and what it charges them.
 
 use super::dynamic::Dynamic;
-use super::flow::{Flow, MeteredTerms};
+use super::flow::{Flow, MeteredTerms, Start};
 use super::matcher::Matcher;
 use super::minutes::PerMinute;
 use super::offer::{Offer, Scheme};
@@ -44,6 +44,8 @@ pub struct Route {
     pub price: Price,
     /// When money moves relative to the answer.
     pub flow: Flow,
+    /// When the backend may begin.
+    pub start: Start,
     /// The ways to pay, in order of preference; empty when free.
     ///
     /// Their amounts are the price of any request if that is the same for all, and the quote of any request per minute.
@@ -66,7 +68,7 @@ impl Route {
     pub fn metered(&self, scheme: Scheme) -> Option<&MeteredTerms> {
         match &self.flow {
             Flow::Metered(terms) if scheme == Scheme::Upto => Some(terms),
-            Flow::Metered(_) | Flow::Authorization => None,
+            Flow::Metered(_) | Flow::Authorization | Flow::Upfront => None,
         }
     }
 }

@@ -16,6 +16,7 @@ fn route(path: &str, price: Price) -> Route {
         },
         price,
         flow: Flow::default(),
+        start: Start::default(),
         offers: Vec::new(),
         description: "".into(),
         mime_type: "".into(),

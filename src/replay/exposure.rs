@@ -1,45 +1,53 @@
 //! Trust: how much was promised to payers whose settlement is still to come, each of them and all together.
 //!
 //! ```text
-//!  open ──► (payer, hold, amount, expiry) in the payer's bucket, and the amount in the sum of all
-//!  close ─► both are gone; so they are once the hold has expired, should nobody close it
+//!  open ──► the amount is in the payer's sum and in the sum of all
+//!  close ─► it is in neither; so it is soon after its claim has expired, should nobody close it
 //! ```
 //!
-//! The sum of all is kept by the time at which its parts expire, in slots of [`SLOT`] seconds: what a worker that died has left open is
-//! forgotten with its slot, so that the sum cannot drift away.
+//! Sums are kept by the time at which their parts expire: what a worker that died has left open is forgotten with the slot of time that
+//! it is in, so that no sum can drift away. A slot is narrow against the time that is left, and there are few of them: a payer who has
+//! a thousand answers open takes no more room than one who has twenty.
 
 use super::buckets::{Buckets, DEFAULT_BUCKETS};
 use super::{ClaimKey, Contended, Edit, SharedStore, UnixSeconds, update};
 use std::ops::Range;
 
-/// Size of one record, in bytes: payer (16), hold (8), amount (8), last second in which it is alive (5); numbers are big-endian.
-const RECORD_BYTES: usize = 37;
-/// Size of one slot of a sum, in bytes: its number (5), amount (8).
+/// Size of a payer's slot, in bytes: payer (16), last second in which it is alive (5), amount (8); numbers are big-endian.
+const RECORD_BYTES: usize = 29;
+/// Size of a slot of the sum of all, in bytes: last second in which it is alive (5), amount (8).
 const SLOT_BYTES: usize = 13;
-/// How long a slot is, in seconds.
-const SLOT: u64 = 600;
-/// The latest time that a record can hold.
+/// A slot is at most this part of the time that is left when trust is given.
+const SLOTS: u64 = 16;
+/// The latest time that a slot can hold.
 const LATEST: u64 = (1 << 40) - 1;
 
-/// What is open, in a store; in buckets as claims are, at most 37 bytes for each.
+/// What is open, in a store; in buckets as claims are, at most 29 bytes for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exposure {
     buckets: Buckets,
 }
 
-/// One payer's trust: whose, for what, how much, until when.
+/// Trust to be given: to whom, how much, until when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// [`ClaimKey::payer`]
     pub payer: ClaimKey,
     /// [`ClaimKey::all_payers`]
     pub all: ClaimKey,
-    /// The claim that it goes with.
-    pub hold: ClaimKey,
     /// Millionths.
     pub amount: u64,
-    /// When the claim expires.
+    /// When the claim that it goes with expires.
     pub expiry: UnixSeconds,
+}
+
+/// Trust that was given. Closing it twice would take from what others have open: who closes it gives it away.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Opened {
+    trust: Trust,
+    /// The slot that it is in.
+    slot: u64,
 }
 
 /// The most that may be open, in millionths; `None`: any amount.
@@ -72,359 +80,249 @@ impl Exposure {
     /// Room for so many.
     pub const fn new(max_open: u32) -> Self {
         Self {
-            buckets: Buckets::new("exposure/1", DEFAULT_BUCKETS, max_open),
+            buckets: Buckets::new("exposure/2", DEFAULT_BUCKETS, max_open),
         }
     }
 
-    /// Gives trust, within the limits. What a hold has open already counts once.
+    /// Gives trust, within the limits.
     ///
     /// # Errors
     ///
     /// [`Exceeded`], and then nothing was changed.
-    pub fn open(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, limits: &Limits, now: UnixSeconds) -> Result<(), Exceeded> {
-        let is_new = update(store, &self.buckets.name_of(&trust.payer), |bytes| {
-            let open = Open::read(bytes, trust, now);
-            if open.found {
-                return Edit::Keep(Ok(false));
-            }
-            if open.others >= self.buckets.capacity() {
-                return Edit::Keep(Err(Exceeded::Unavailable));
-            }
-            if limits.payer.is_some_and(|most| open.of_payer.saturating_add(trust.amount) > most) {
+    pub fn open(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, limits: &Limits, now: UnixSeconds) -> Result<Opened, Exceeded> {
+        let opened = Opened {
+            trust: *trust,
+            slot: slot(trust.expiry, now),
+        };
+        let (slot, amount) = (opened.slot, trust.amount);
+        update(store, &self.buckets.name_of(&trust.payer), |bytes| {
+            let mut page = Page::read(bytes, Some(&trust.payer), now);
+            if limits.payer.is_some_and(|most| page.sum.total().saturating_add(amount) > most) {
                 return Edit::Keep(Err(Exceeded::Payer));
             }
-            Edit::Write(open.with(trust), Ok(true))
+            let before = page.records();
+            page.sum.add(slot, amount);
+            if page.records() > before.max(self.buckets.capacity()) {
+                return Edit::Keep(Err(Exceeded::Unavailable));
+            }
+            Edit::Write(page.write(&trust.payer), Ok(()))
         })??;
-        if !is_new {
-            return Ok(());
-        }
         let added = update(store, &sum_name(&trust.all), |bytes| {
-            let sum = Sum::read(bytes, now);
-            if limits.total.is_some_and(|most| sum.total().saturating_add(trust.amount) > most) {
+            let mut sum = Sum::read(bytes, now);
+            if limits.total.is_some_and(|most| sum.total().saturating_add(amount) > most) {
                 return Edit::Keep(Err(Exceeded::Total));
             }
-            Edit::Write(sum.plus(slot(trust.expiry), trust.amount), Ok(()))
+            sum.add(slot, amount);
+            Edit::Write(sum.write(), Ok(()))
         })
         .unwrap_or(Err(Exceeded::Unavailable));
         if added.is_err() {
-            // If this fails too the record goes with its expiry.
-            let _ = self.forget(store, trust, now);
+            // If this fails too the amount goes with its slot.
+            let _ = self.take_from_payer(store, &opened, now);
         }
-        added
+        added.map(|()| opened)
     }
 
-    /// Ends trust, if it is still there.
+    /// Whether trust would be given now: for those who cannot be given it yet.
     ///
     /// # Errors
     ///
-    /// [`Contended`]: it stays until it expires.
-    pub fn close(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, now: UnixSeconds) -> Result<(), Contended> {
-        if !self.forget(store, trust, now)? {
-            return Ok(());
+    /// [`Exceeded`], but for want of room, which only giving it shows.
+    pub fn check(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, limits: &Limits, now: UnixSeconds) -> Result<(), Exceeded> {
+        let above = |limit: Option<u64>, open: &dyn Fn() -> u64| limit.is_some_and(|most| open().saturating_add(trust.amount) > most);
+        let value = |name: &str| store.get(name).map(|(value, _)| value).unwrap_or_default();
+        let of_payer = || {
+            Page::read(&value(&self.buckets.name_of(&trust.payer)), Some(&trust.payer), now)
+                .sum
+                .total()
+        };
+        if above(limits.payer, &of_payer) {
+            return Err(Exceeded::Payer);
         }
-        update(store, &sum_name(&trust.all), |bytes| {
-            Edit::Write(Sum::read(bytes, now).minus(slot(trust.expiry), trust.amount), ())
-        })
+        match above(limits.total, &|| Sum::read(&value(&sum_name(&trust.all)), now).total()) {
+            true => Err(Exceeded::Total),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends trust. What has expired since is gone already.
+    ///
+    /// # Errors
+    ///
+    /// [`Contended`]: a part of it stays until it expires.
+    pub fn close(&self, store: &(impl SharedStore + ?Sized), opened: Opened, now: UnixSeconds) -> Result<(), Contended> {
+        let of_payer = self.take_from_payer(store, &opened, now);
+        let of_all = update(store, &sum_name(&opened.trust.all), |bytes| {
+            let mut sum = Sum::read(bytes, now);
+            match sum.take(opened.slot, opened.trust.amount) {
+                true => Edit::Write(sum.write(), ()),
+                false => Edit::Keep(()),
+            }
+        });
+        of_payer.and(of_all)
     }
 
     /// Drops what has expired, as [`Claims::sweep`](super::Claims::sweep) does.
     pub fn sweep(&self, store: &(impl SharedStore + ?Sized), buckets: Range<u32>, now: UnixSeconds) -> u32 {
         self.buckets.sweep(store, buckets, |bytes| {
-            let open = Open::prune(bytes, now);
-            (open.rest, open.expired)
+            let page = Page::read(bytes, None, now);
+            (page.rest, page.expired)
         })
     }
 
-    /// Removes the payer's record; whether it was there.
-    fn forget(&self, store: &(impl SharedStore + ?Sized), trust: &Trust, now: UnixSeconds) -> Result<bool, Contended> {
-        update(store, &self.buckets.name_of(&trust.payer), |bytes| {
-            let open = Open::read(bytes, trust, now);
-            match open.found {
-                true => Edit::Write(open.rest, true),
-                false => Edit::Keep(false),
+    fn take_from_payer(&self, store: &(impl SharedStore + ?Sized), opened: &Opened, now: UnixSeconds) -> Result<(), Contended> {
+        let payer = &opened.trust.payer;
+        update(store, &self.buckets.name_of(payer), |bytes| {
+            let mut page = Page::read(bytes, Some(payer), now);
+            match page.sum.take(opened.slot, opened.trust.amount) {
+                true => Edit::Write(page.write(payer), ()),
+                false => Edit::Keep(()),
             }
         })
     }
 }
 
-/// A bucket without what has expired, and without one record that is looked for.
-#[derive(Default)]
-struct Open {
+/// A bucket without what has expired, and one payer's sum taken out of it.
+#[derive(Debug, Default)]
+struct Page {
     rest: Vec<u8>,
-    others: usize,
-    /// What the payer has open beside the record that is looked for.
-    of_payer: u64,
-    found: bool,
+    sum: Sum,
     expired: u32,
 }
 
-impl Open {
-    fn read(bytes: &[u8], trust: &Trust, now: UnixSeconds) -> Self {
-        Self::scan(bytes, Some(trust), now)
-    }
-
-    fn prune(bytes: &[u8], now: UnixSeconds) -> Self {
-        Self::scan(bytes, None, now)
-    }
-
-    fn scan(bytes: &[u8], trust: Option<&Trust>, now: UnixSeconds) -> Self {
-        let mut open = Self::default();
+impl Page {
+    fn read(bytes: &[u8], payer: Option<&ClaimKey>, now: UnixSeconds) -> Self {
+        let mut page = Self::default();
         for record in bytes.chunks_exact(RECORD_BYTES) {
-            let Some((payer, rest)) = record.split_first_chunk::<16>() else {
+            let Some((key, slot)) = record.split_first_chunk::<16>() else {
                 continue;
             };
-            let Some((hold, rest)) = rest.split_first_chunk::<8>() else {
-                continue;
-            };
-            let Some((amount, expiry)) = rest.split_first_chunk::<8>() else {
-                continue;
-            };
-            if number(expiry) < now.0 {
-                open.expired = open.expired.saturating_add(1);
-                continue;
+            match decode(slot) {
+                Some((last, _)) if last < now.0 => page.expired = page.expired.saturating_add(1),
+                Some((last, amount)) if payer.is_some_and(|payer| payer.as_bytes() == key) => page.sum.add(last, amount),
+                _ => page.rest.extend_from_slice(record),
             }
-            let of_payer = trust.is_some_and(|trust| trust.payer.as_bytes() == payer);
-            if of_payer && trust.is_some_and(|trust| *hold == id(&trust.hold)) {
-                open.found = true;
-                continue;
-            }
-            if of_payer {
-                open.of_payer = open.of_payer.saturating_add(u64::from_be_bytes(*amount));
-            }
-            open.others = open.others.saturating_add(1);
-            open.rest.extend_from_slice(record);
         }
-        open
+        page
     }
 
-    fn with(mut self, trust: &Trust) -> Vec<u8> {
-        self.rest.extend_from_slice(trust.payer.as_bytes());
-        self.rest.extend_from_slice(&id(&trust.hold));
-        self.rest.extend_from_slice(&trust.amount.to_be_bytes());
-        self.rest.extend(five(trust.expiry.0));
+    fn records(&self) -> usize {
+        self.rest.len().wrapping_div(RECORD_BYTES).saturating_add(self.sum.slots.len())
+    }
+
+    fn write(mut self, payer: &ClaimKey) -> Vec<u8> {
+        for (last, amount) in self.sum.slots {
+            self.rest.extend_from_slice(payer.as_bytes());
+            self.rest.extend(encode(last, amount));
+        }
         self.rest
     }
 }
 
-/// The sum of all, by slots that have not ended.
+/// Amounts by the last second in which they are alive.
+#[derive(Debug, Default)]
 struct Sum {
     slots: Vec<(u64, u64)>,
 }
 
 impl Sum {
     fn read(bytes: &[u8], now: UnixSeconds) -> Self {
-        let slots = bytes.chunks_exact(SLOT_BYTES).filter_map(|bytes| {
-            let (number_of, amount) = bytes.split_first_chunk::<5>()?;
-            Some((number(number_of), number(amount)))
-        });
-        Self {
-            slots: slots.filter(|(number, _)| *number >= slot(now)).collect(),
-        }
+        let mut sum = Self::default();
+        let slots = bytes.chunks_exact(SLOT_BYTES).filter_map(decode);
+        slots
+            .filter(|(last, _)| *last >= now.0)
+            .for_each(|(last, amount)| sum.add(last, amount));
+        sum
     }
 
     fn total(&self) -> u64 {
         self.slots.iter().fold(0, |sum, (_, amount)| sum.saturating_add(*amount))
     }
 
-    fn plus(mut self, slot: u64, by: u64) -> Vec<u8> {
-        match self.slots.iter_mut().find(|(number, _)| *number == slot) {
+    fn add(&mut self, slot: u64, by: u64) {
+        match self.slots.iter_mut().find(|(last, _)| *last == slot) {
             Some((_, amount)) => *amount = amount.saturating_add(by),
-            None => self.slots.push((slot, by)),
+            None if by > 0 => self.slots.push((slot, by)),
+            None => {}
         }
-        self.write()
     }
 
-    fn minus(mut self, slot: u64, by: u64) -> Vec<u8> {
-        for (_, amount) in self.slots.iter_mut().filter(|(number, _)| *number == slot) {
-            *amount = amount.saturating_sub(by);
-        }
+    /// Whether anything was there to take from.
+    fn take(&mut self, slot: u64, by: u64) -> bool {
+        let Some((_, amount)) = self.slots.iter_mut().find(|(last, _)| *last == slot) else {
+            return false;
+        };
+        *amount = amount.saturating_sub(by);
         self.slots.retain(|(_, amount)| *amount > 0);
-        self.write()
+        true
     }
 
     fn write(self) -> Vec<u8> {
-        let slots = self.slots.into_iter();
-        slots
-            .flat_map(|(number, amount)| five(number).chain(amount.to_be_bytes()))
-            .collect()
+        self.slots.into_iter().flat_map(|(last, amount)| encode(last, amount)).collect()
     }
 }
 
+fn encode(last: u64, amount: u64) -> impl Iterator<Item = u8> {
+    last.min(LATEST).to_be_bytes().into_iter().skip(3).chain(amount.to_be_bytes())
+}
+
+fn decode(bytes: &[u8]) -> Option<(u64, u64)> {
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    let (last, amount) = bytes.split_first_chunk::<5>()?;
+    Some((number(last), number(amount)))
+}
+
 fn sum_name(all: &ClaimKey) -> String {
-    format!("x402/exposure/1/sum/{}", hex::encode(all.as_bytes()))
+    format!("x402/exposure/2/sum/{}", hex::encode(all.as_bytes()))
 }
 
-fn slot(time: UnixSeconds) -> u64 {
-    time.0.min(LATEST).div_euclid(SLOT)
-}
-
-/// Enough of a claim to tell a payer's holds apart.
-fn id(hold: &ClaimKey) -> [u8; 8] {
-    let [.., a, b, c, d, e, f, g, h] = *hold.as_bytes();
-    [a, b, c, d, e, f, g, h]
-}
-
-fn five(number: u64) -> impl Iterator<Item = u8> {
-    number.min(LATEST).to_be_bytes().into_iter().skip(3)
-}
-
-fn number(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+/// The last second of the slot that this expiry is in: its width is a power of two, at most a sixteenth of the time that is left.
+///
+/// Of each width there are at most 33 slots at a time.
+fn slot(expiry: UnixSeconds, now: UnixSeconds) -> u64 {
+    let exponent = expiry.since(now).div_euclid(SLOTS).checked_ilog2().unwrap_or(0);
+    let width = 1_u64.checked_shl(exponent).unwrap_or(1);
+    expiry.0.checked_next_multiple_of(width).unwrap_or(LATEST).min(LATEST)
 }
 
 #[cfg(test)]
 #[allow(clippy::arithmetic_side_effects, reason = "of small numbers")]
 mod tests {
     use super::*;
-    use crate::replay::{MAX_TRIES, MemoryStore};
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::BTreeSet;
 
-    const NOW: UnixSeconds = UnixSeconds(1_000_000);
-    const LIMITS: Limits = Limits {
-        payer: Some(100),
-        total: Some(250),
-    };
-
-    fn key(kind: u8, number: u8) -> ClaimKey {
-        // The first four bytes choose the bucket: few of them.
-        let mut bytes = [kind; 16];
-        bytes[..4].copy_from_slice(&[0, 0, 0, number % 2]);
-        bytes[15] = number;
-        ClaimKey::from_bytes(bytes)
-    }
-
-    fn trust(payer: u8, hold: u8, amount: u64) -> Trust {
-        Trust {
-            payer: key(1, payer),
-            all: key(2, 0),
-            hold: key(3, hold),
-            amount,
-            expiry: NOW.plus(300),
+    #[test]
+    fn slots_are_exact_where_time_is_short_and_few_where_it_is_long() {
+        for seconds in 0..32 {
+            assert_eq!(slot(UnixSeconds(1_000_001 + seconds), UnixSeconds(1_000_001)), 1_000_001 + seconds);
         }
-    }
-
-    #[test]
-    fn trust_ends_at_the_payers_limit_and_at_that_of_all() {
-        let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-        let open = |trust: &Trust| exposure.open(&store, trust, &LIMITS, NOW);
-        assert_eq!(open(&trust(1, 1, 60)), Ok(()));
-        assert_eq!(open(&trust(1, 2, 41)), Err(Exceeded::Payer));
-        assert_eq!(open(&trust(1, 2, 40)), Ok(()));
-        assert_eq!(open(&trust(2, 3, 100)), Ok(()));
-        assert_eq!(open(&trust(3, 4, 51)), Err(Exceeded::Total));
-        assert_eq!(open(&trust(3, 4, 50)), Ok(()), "what was not given left nothing behind");
-        exposure.close(&store, &trust(1, 1, 60), NOW).unwrap();
-        exposure.close(&store, &trust(1, 1, 60), NOW).unwrap();
-        assert_eq!(open(&trust(1, 5, 61)), Err(Exceeded::Payer));
-        assert_eq!(open(&trust(1, 5, 60)), Ok(()), "closed twice counts once");
-        assert_eq!(open(&trust(4, 6, 1)), Err(Exceeded::Total));
-    }
-
-    #[test]
-    fn what_nobody_closes_ends_with_its_claim() {
-        let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-        exposure.open(&store, &trust(1, 1, 100), &LIMITS, NOW).unwrap();
-        exposure.open(&store, &trust(2, 2, 100), &LIMITS, NOW).unwrap();
-        let later = |trust: Trust, seconds: u64| Trust {
-            expiry: trust.expiry.plus(seconds),
-            ..trust
-        };
-        let (last, first) = (NOW.plus(300), NOW.plus(301));
-        assert_eq!(
-            exposure.open(&store, &later(trust(1, 3, 1), 900), &LIMITS, last),
-            Err(Exceeded::Payer)
-        );
-        assert_eq!(exposure.open(&store, &later(trust(1, 3, 50), 900), &LIMITS, first), Ok(()));
-        // The sum forgets when the slot has passed.
-        let end = UnixSeconds((slot(NOW.plus(300)) + 1) * SLOT);
-        let more = later(trust(5, 4, 100), 900);
-        assert_eq!(exposure.open(&store, &more, &LIMITS, UnixSeconds(end.0 - 1)), Err(Exceeded::Total));
-        assert_eq!(exposure.open(&store, &more, &LIMITS, end), Ok(()));
-        // A payer whose bucket nobody writes to is swept.
-        assert_eq!(exposure.sweep(&store, 0..u32::MAX, NOW.plus(301)), 1);
-        assert_eq!(exposure.sweep(&store, 0..u32::MAX, NOW.plus(301 + 900)), 2);
-        // Closing what has expired takes nothing from others.
-        exposure.close(&store, &trust(1, 1, 100), end).unwrap();
-    }
-
-    #[test]
-    fn contention_gives_no_trust_and_leaves_none() {
-        let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-        store.inject_conflicts(MAX_TRIES);
-        assert_eq!(exposure.open(&store, &trust(1, 1, 10), &LIMITS, NOW), Err(Exceeded::Unavailable));
-        exposure.open(&store, &trust(1, 1, 100), &LIMITS, NOW).unwrap();
-        store.inject_conflicts(MAX_TRIES);
-        assert_eq!(exposure.close(&store, &trust(1, 1, 100), NOW), Err(Contended));
-        assert_eq!(exposure.open(&store, &trust(1, 2, 1), &LIMITS, NOW), Err(Exceeded::Payer));
-    }
-
-    #[test]
-    fn workers_that_collide_give_no_more_than_the_limits() {
-        let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-        std::thread::scope(|scope| {
-            for worker in 0..8u8 {
-                let (exposure, store) = (&exposure, &store);
-                scope.spawn(move || {
-                    for round in 0..100u8 {
-                        let trust = trust(worker % 4, worker * 16 + round % 16, 40);
-                        if exposure.open(store, &trust, &LIMITS, NOW).is_ok() && round % 2 == 0 {
-                            while exposure.close(store, &trust, NOW).is_err() {}
-                        }
-                    }
-                });
-            }
-        });
-        let open: Vec<u64> = (0..4)
-            .map(|payer| {
-                (0..=100)
-                    .rev()
-                    .find(|amount| {
-                        let probe = trust(payer, 255, *amount);
-                        exposure.open(&store, &probe, &Limits { total: None, ..LIMITS }, NOW).is_ok()
-                            && exposure.close(&store, &probe, NOW).is_ok()
-                    })
-                    .map_or(0, |free| 100 - free)
-            })
-            .collect();
-        assert!(open.iter().all(|open| *open <= 80) && open.iter().sum::<u64>() <= 250, "{open:?}");
+        for width in [1_u64, 16, 256, 32_768] {
+            // All that expire in this time are as many as there can be of this width.
+            let left = (16 * width)..(32 * width);
+            let slots: BTreeSet<u64> = left
+                .map(|left| slot(UnixSeconds(1_000_001 + left), UnixSeconds(1_000_001)))
+                .collect();
+            assert!(slots.len() <= 17, "{width}: {}", slots.len());
+        }
     }
 
     proptest! {
-        /// Against a map that knows everything.
         #[test]
-        fn it_is_what_a_map_would_be(events in proptest::collection::vec((any::<bool>(), 0u8..4, 0u8..6, 0u64..120), 0..60)) {
-            let (exposure, store) = (Exposure::new(1000), MemoryStore::new());
-            let mut model: BTreeMap<(u8, u8), u64> = BTreeMap::new();
-            for (opens, payer, hold, amount) in events {
-                let known = model.get(&(payer, hold)).copied();
-                if opens {
-                    // A claim is had by one request at a time, and so is its trust.
-                    if known.is_some() { continue }
-                    let of_payer: u64 = model.iter().filter(|((of, _), _)| *of == payer).map(|(_, amount)| amount).sum();
-                    let all: u64 = model.values().sum();
-                    let expected = if of_payer + amount > 100 {
-                        Err(Exceeded::Payer)
-                    } else if all + amount > 250 {
-                        Err(Exceeded::Total)
-                    } else {
-                        model.insert((payer, hold), amount);
-                        Ok(())
-                    };
-                    prop_assert_eq!(exposure.open(&store, &trust(payer, hold, amount), &LIMITS, NOW), expected);
-                } else if let Some(amount) = known {
-                    model.remove(&(payer, hold));
-                    prop_assert_eq!(exposure.close(&store, &trust(payer, hold, amount), NOW), Ok(()));
-                }
-            }
+        fn a_slot_ends_soon_after_the_expiry(now in 0..LATEST, left in 0_u64..1_000_000) {
+            let last = slot(UnixSeconds(now + left), UnixSeconds(now));
+            prop_assert!(last >= (now + left).min(LATEST) && last <= now + left + left / SLOTS);
         }
 
         #[test]
-        fn any_bytes_are_some_bucket_and_some_sum(bytes: Vec<u8>, now: u64) {
-            let open = Open::read(&bytes, &trust(1, 1, 1), UnixSeconds(now));
-            prop_assert!(open.with(&trust(1, 1, 1)).len() <= bytes.len() + RECORD_BYTES);
+        fn any_bytes_are_some_bucket_and_some_sum(bytes: Vec<u8>, now: u64, payer: [u8; 16], slot: u64, amount: u64) {
+            let payer = ClaimKey::from_bytes(payer);
+            let mut page = Page::read(&bytes, Some(&payer), UnixSeconds(now));
+            page.sum.add(slot, amount);
+            prop_assert!(page.write(&payer).len() <= bytes.len() + RECORD_BYTES);
             let sum = Sum::read(&bytes, UnixSeconds(now));
-            prop_assert!(sum.total() == u64::MAX || sum.slots.len() <= bytes.len() / SLOT_BYTES);
+            prop_assert!(sum.slots.len() <= bytes.len() / SLOT_BYTES);
+            prop_assert!(sum.write().len() <= bytes.len());
         }
     }
 }

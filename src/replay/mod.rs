@@ -24,6 +24,8 @@ mod bucket;
 mod buckets;
 mod claims;
 mod exposure;
+#[cfg(test)]
+mod exposure_tests;
 mod key;
 mod memory;
 #[cfg(test)]
@@ -39,7 +41,7 @@ pub use bans::Bans;
 pub use bucket::{RECORD_BYTES, State};
 pub use buckets::DEFAULT_BUCKETS;
 pub use claims::Claims;
-pub use exposure::{Exceeded, Exposure, Limits, Trust};
+pub use exposure::{Exceeded, Exposure, Limits, Opened, Trust};
 pub use key::ClaimKey;
 pub use memory::MemoryStore;
 pub use outcome::{Change, Held};

@@ -63,7 +63,6 @@ impl Ready {
         Facts {
             facilitator_address: self.facilitator_address.as_deref(),
             fee_payer: self.fee_payer.as_deref(),
-            upfront: false,
         }
     }
 

@@ -22,8 +22,6 @@ pub struct Facts<'a> {
     pub facilitator_address: Option<&'a str>,
     /// Solana: who pays the network's fee; from `/supported`.
     pub fee_payer: Option<&'a str>,
-    /// Whether the route's flow is `upfront`: advertised as `extra.paymentFlow`.
-    pub upfront: bool,
 }
 
 /// What a request is paid for, as requirements and challenges name it.
@@ -179,7 +177,7 @@ impl<'a> Payable<'a> {
         let evm = Extra {
             name: domain.map(|domain| &*domain.name),
             version: domain.map(|domain| &*domain.version),
-            payment_flow: self.facts.upfront.then_some("upfront"),
+            payment_flow: self.offer.upfront.then_some("upfront"),
             ..Extra::default()
         };
         match &self.offer.transfer {

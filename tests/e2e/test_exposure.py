@@ -6,11 +6,12 @@ import json
 import pytest
 from eth_account import Account
 
-from stack.envoy import with_filter_config
+from stack.envoy import managers, with_filter_config
 
 from .checks import alive, unpaid
-from .facilitator import garbage, hang, refuse
+from .facilitator import garbage, hang, ok, refuse
 from .payments import pay
+from .test_lockout import smart
 from .wire import eventually
 from .world import UPTO, World, changed
 
@@ -30,9 +31,11 @@ def metered(name: str, terms: dict) -> dict:
 CONFIG = changed(routes=[
     metered("two", {"exposure": {"payer": "$0.02"}}),
     metered("three", {"exposure": {"payer": "$0.02", "total": "$0.03"}}),
+    metered("three-unknown", {"exposure": {"total": "$0.03"}}),
+    metered("many", {"exposure": {"payer": "$0.6"}}),
     metered("free-for-all", {"ban": "0s"}),
     metered("banning", {"ban": "3s"}),
-    metered("strict", {}),
+    metered("strict", {"on_client_abort": "maximum"}),
     metered("elsewhere", {}),
 ])
 
@@ -141,6 +144,28 @@ def test_what_is_not_known_to_be_settled_stays_open(trusting, payer):
     refused(trusting, "/two", payment(trusting, "/two", payer))
 
 
+def test_what_is_not_known_to_be_settled_counts_for_all(trusting):
+    for _ in range(3):
+        made = payment(trusting, "/three-unknown", Account.create())
+        trusting.facilitator.script(made.payload, settle=garbage())
+        assert trusting.call("/three-unknown", payment=made, does=ANSWER, **ASKS).status == 200
+    refused(trusting, "/three-unknown", payment(trusting, "/three-unknown", Account.create()))
+
+
+def test_one_payer_may_have_many_open(worlds, payer):
+    """As many as the limit allows, in the smallest store that can be configured."""
+    def ready(world: World) -> bool:
+        return world.everywhere(lambda: world.call("/many", **ASKS).status == 402)
+
+    world = worlds.world("trusting-small", {**CONFIG, "replay": {"max_claims": 1000}}, ready=ready)
+    held = [opened(world, "/many", payer) for _ in range(60)]
+    refused(world, "/many", payment(world, "/many", payer))
+    served(world, "/many", payment(world, "/many", Account.create()))
+    for one in held:
+        settles(world, one, None)
+    served(world, "/many", payment(world, "/many", payer))
+
+
 def test_many_at_once_get_no_more_than_the_limit(trusting, payer):
     """On all workers together."""
     made = [payment(trusting, "/two", payer) for _ in range(20)]
@@ -174,6 +199,22 @@ def test_who_did_not_pay_is_refused_on_that_route_for_a_while(trusting, payer):
     served(trusting, "/strict", payment(trusting, "/strict", Account.create()))
 
 
+def test_who_left_and_did_not_pay_is_refused_too(trusting, payer):
+    """The settlement of an answer whose client has left is as good as any other."""
+    made = payment(trusting, "/strict", payer)
+    trusting.facilitator.script(made.payload, settle=refuse("insufficient_funds"))
+    exchange, test_id = trusting.open("/strict", payment=made, does={"kind": "sse", "chunks": 2}, **ASKS)
+    trusting.backend.gate(test_id).release()
+    exchange.read_until(1)
+    exchange.leave()
+    trusting.facilitator.await_call(made.payload, "settle")
+    again = payment(trusting, "/strict", payer)
+    eventually(lambda: trusting.call("/strict", payment=again, does={"status": 500}, **ASKS).status == 429, "it is banned")
+    calls = len(trusting.facilitator.calls(again.payload))
+    assert trusting.call("/strict", payment=again, **ASKS).json()["error"] == "payer_banned"
+    assert len(trusting.facilitator.calls(again.payload)) == calls
+
+
 def test_a_ban_ends(trusting, payer):
     not_paid(trusting, "/banning", payer)
     again = payment(trusting, "/banning", payer)
@@ -186,22 +227,38 @@ def test_bans_can_be_done_without(trusting, payer):
     served(trusting, "/free-for-all", payment(trusting, "/free-for-all", payer))
 
 
-def test_a_new_configuration_forgets_neither(worlds, payer):
+@pytest.mark.parametrize("what", ["filter", "VM"])
+def test_a_new_configuration_forgets_neither(worlds, payer, what):
+    """The filter's own, or its VM's: a new VM with the old one's store."""
     def ready(world: World) -> bool:
         return world.everywhere(lambda: world.call("/two", **ASKS).status == 402)
 
     world = worlds.world("trusting-reloaded", CONFIG, ready=ready)
-    exchanges = []
+    held, exchanges = [], []
     for _ in range(2):
         made = payment(world, "/two", payer)
         world.facilitator.script(made.payload, settle=hang())
         exchanges.append(world.open("/two", payment=made, does=ANSWER, **ASKS)[0])
         world.facilitator.gate(made.payload).await_reached()
+        held.append(made)
     not_paid(world, "/strict", payer)
-    other = with_filter_config(copy.deepcopy(world.envoy.config), {**CONFIG, "quote_grace": "61s"})
+    other = copy.deepcopy(world.envoy.config)
+    if what == "filter":
+        other = with_filter_config(other, {**CONFIG, "quote_grace": "61s"})
+    else:
+        for manager in managers(other):
+            for http_filter in manager["http_filters"]:
+                if http_filter["name"].startswith("x402"):
+                    http_filter["typed_config"]["config"]["vm_config"]["environment_variables"] = {
+                        "key_values": {"generation": "2"}}
     assert world.envoy.update(config=other) is None
-    refused(world, "/two", payment(world, "/two", payer))
+    third = payment(world, "/two", payer)
+    refused(world, "/two", third)
     refused(world, "/strict", payment(world, "/strict", payer), "payer_banned")
+    for made in held:
+        world.facilitator.gate(made.payload).release()
+    eventually(lambda: world.call("/two", payment=third, does=ANSWER, **ASKS).status == 200, "there is room again")
+    served(world, "/two", payment(world, "/two", payer))
     for exchange in exchanges:
         exchange.close()
     alive(world)
@@ -217,3 +274,44 @@ def test_a_payer_that_is_only_named_is_neither_charged_nor_locked_out(trusting, 
         unpaid(trusting, answer, 402)
     for _ in range(2):
         served(trusting, "/two", pay(trusting.payment("/two", payer=payer, **ASKS).offer, payer))
+
+
+def test_a_smart_wallet_that_is_only_named_takes_no_trust(trusting, payer):
+    """What only the chain can judge is trusted once it has been."""
+    attacks = [smart(payment(trusting, "/two", payer)) for _ in range(3)]
+    exchanges = []
+    for made in attacks:
+        trusting.facilitator.script(made.payload, verify=hang(refuse("invalid_signature")))
+        exchanges.append(trusting.open("/two", payment=made, does=ANSWER, **ASKS)[0])
+        trusting.facilitator.gate(made.payload).await_reached()
+    held = [opened(trusting, "/two", payer) for _ in range(2)]
+    for made, exchange in zip(attacks, exchanges):
+        trusting.facilitator.gate(made.payload).release()
+        assert exchange.response().status == 402
+    # They took nothing along.
+    refused(trusting, "/two", payment(trusting, "/two", payer))
+    for one in held:
+        settles(trusting, one, None)
+
+
+def test_a_smart_wallets_trust_is_bounded(trusting, payer):
+    def signed() -> object:
+        return smart(payment(trusting, "/two", payer))
+
+    late = signed()
+    trusting.facilitator.script(late.payload, verify=[hang(), ok()])
+    exchange, test_id = trusting.open("/two", payment=late, does=ANSWER, **ASKS)
+    trusting.facilitator.gate(late.payload).await_reached()
+    held = []
+    for made in (signed(), signed()):
+        opening = trusting.open("/two", payment=made, does={"hold": True, **ANSWER}, **ASKS)
+        trusting.backend.gate(opening[1]).await_reached()
+        held.append((made, *opening))
+    # Before the facilitator is asked, and after it has vouched for one that was in time.
+    refused(trusting, "/two", signed())
+    trusting.facilitator.gate(late.payload).release()
+    assert exchange.response().status == 429
+    assert trusting.backend.requests(test_id) == []
+    for one in held:
+        settles(trusting, one, None)
+    served(trusting, "/two", late)

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use x402_envoy::config::{Config, parse};
 use x402_envoy::gate::{
     Call, CalloutReply, CalloutToken, Edits, Env, Gate, Note, Notes, Released, Request, RequestEffect, Response, ResponseEffect,
-    Settlement, open,
+    Settlement, VerifiedEffect, open,
 };
 use x402_envoy::pricing::{Former, Place};
 use x402_envoy::reader::BodyFacts;
@@ -120,7 +120,7 @@ impl World {
         match self.request("/paid", headers, None) {
             (Gate::Done, RequestEffect::Verify(dispatch)) => {
                 let (call, waiting) = dispatch.split();
-                (waiting.sent(TOKEN), call)
+                (waiting.sent(TOKEN).0, call)
             }
             (_, RequestEffect::Answer(answer)) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
             _ => panic!("the request was let through"),
@@ -131,7 +131,7 @@ impl World {
     pub fn forwarded(&mut self, headers: &[(&str, &[u8])]) -> (Gate, Edits) {
         let (mut gate, _) = self.verifying(headers);
         match self.env(|env| gate.on_verified(TOKEN, &VALID, env)) {
-            Some(RequestEffect::Forward(edits)) => (gate, edits),
+            Some(VerifiedEffect::Request(RequestEffect::Forward(edits))) => (gate, edits),
             _ => panic!("not forwarded"),
         }
     }

@@ -67,6 +67,7 @@ pub(super) fn offer(network: &str, scheme: Scheme, transfer: Transfer, amount: u
                 version: "2".into(),
             }),
         },
+        upfront: false,
         transfer,
         pay_to: PayTo::Evm(SELLER.parse().unwrap()),
         max_timeout_seconds: 300,
