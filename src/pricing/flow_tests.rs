@@ -13,7 +13,7 @@ pub(super) fn metered(price: Value) -> Routes {
 }
 
 fn with_terms(price: Value, terms: Value) -> Routes {
-    let accept = json!([{"scheme": "upto", "network": "eip155:8453", "asset": "USDC"}, {"scheme": "exact", "network": "eip155:8453", "asset": "USDC"}]);
+    let accept = json!([{"scheme": "upto", "network": "eip155:8453", "asset": "USDC", "max_timeout": "1h"}, {"scheme": "exact", "network": "eip155:8453", "asset": "USDC"}]);
     routes_with(json!({"price": price, "accept": accept, "flow": "metered", "metered": terms}))
 }
 
