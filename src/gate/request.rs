@@ -83,6 +83,7 @@ fn unreadable(body: Option<&BodyFacts>) -> &'static str {
             Why::Duplicate => "the body has a key that matters for its price, such as model, more than once, or in other letters",
             Why::BadModel => "the body's model is not a short string",
             Why::BadLimit => "one of the body's limits, such as max_tokens or n, is not a whole number above zero",
+            Why::Unpriced(key) => key.detail(),
         },
         _ => "",
     }
