@@ -51,6 +51,10 @@ test-configs: venv wasm ## the configurations below envoy/, on each supported En
 test-docker: venv wasm ## the compose file, with a Docker daemon of its own (three minutes; not part of `make test`)
 	$(PYTEST) tests/docker $(T)
 
+.PHONY: bench-streaming
+bench-streaming: venv wasm ## what metering adds to a stream, beside the backend alone (two minutes)
+	.local/venv/bin/python -m bench.streaming
+
 .PHONY: venv
 venv: tools
 	@python3 -m stack.tools venv >/dev/null

@@ -406,6 +406,75 @@ fn trailers_that_look_like_ours_are_removed() {
     assert!(removed(&Gate::Done).is_empty(), "an answer that is not sold is the backend's own");
 }
 
+#[test]
+fn a_running_count_of_zero_is_no_free_answer_for_who_leaves() {
+    let mut chat = Chat::streamed();
+    chat.part("data: {\"choices\":[{\"delta\":{\"content\":\"Hello\"}}],\"usage\":{\"prompt_tokens\":4,\"completion_tokens\":0}}\n\n");
+    let settlement = chat.ends(End::ClientGone).unwrap();
+    assert_eq!(settled_amount(&settlement), "30"); // 4 × 2.5, and 5 bytes: 2 tokens at 10
+}
+
+/// What is delivered while a payment expires could not be settled any more.
+#[test]
+fn an_answer_ends_in_time_to_be_settled() {
+    let minutes = |limit: u64| {
+        let mut configuration = configuration(&json!({}));
+        configuration["routes"][0]["price"] = json!({"per_minute": {"amount": "$0.000125", "minimum": 1, "maximum": limit}});
+        configuration
+    };
+    for (configuration, ms) in [(configuration(&json!({})), 240_000), (minutes(3), 180_000), (minutes(4), 240_000)] {
+        let mut world = World::with(&configuration);
+        let maximum = configuration["routes"][0]["price"]["per_minute"]["maximum"].as_u64();
+        let value = maximum.map_or(QUOTE, |minutes| minutes * 125);
+        let body = chat(&world, true);
+        let payment = permit(&Payer::new(1), SPENDER, value, 1, 300);
+        let dispatch = match world.request(PATH, &[("x-payment", &payment)], Some(&body)).1 {
+            RequestEffect::Verify(dispatch) => dispatch,
+            RequestEffect::Answer(answer) => panic!("{}", String::from_utf8_lossy(&answer.body)),
+            _ => panic!("not verified"),
+        };
+        let gate = vouched(&mut world, dispatch.split().1.sent(TOKEN).0).ok().unwrap();
+        assert_eq!(world.env(|env| gate.longest_ms(env)), Some(ms));
+        world.now += 100;
+        assert_eq!(world.env(|env| gate.longest_ms(env)), Some(ms.min(140_000)));
+    }
+}
+
+#[test]
+fn a_backend_that_takes_too_long_sells_nothing() {
+    let mut chat = Chat::new(&json!({}), true);
+    chat.world.now += 240;
+    let ResponseEffect::Answer(answer) = chat.headers(200, &[("content-type", "text/event-stream")], false) else {
+        panic!("let out")
+    };
+    assert_eq!(
+        (answer.status, body(&answer)["error"].as_str()),
+        (402, Some("invalid_exact_evm_payload_authorization_valid_before"))
+    );
+    assert_eq!(chat.world.counted(&Note::Released), 1);
+}
+
+#[test]
+fn a_payment_that_expires_soon_buys_no_metered_answer() {
+    for (seconds, taken) in [(10, false), (149, false), (150, true), (300, true)] {
+        let mut world = World::with(&configuration(&json!({})));
+        match send_valid_for(&mut world, 1, seconds) {
+            RequestEffect::Verify(_) => assert!(taken, "{seconds}"),
+            RequestEffect::Answer(answer) => {
+                assert!(!taken, "{seconds}");
+                assert_eq!(answer.status, 402);
+                assert!(
+                    body(&answer)["message"]
+                        .as_str()
+                        .unwrap()
+                        .contains("sign for maxTimeoutSeconds, 300 s")
+                );
+            }
+            _ => panic!("let through"),
+        }
+    }
+}
+
 /// A metered request of the first payer with this nonce: the facilitator is asked, or the answer's status and reason.
 fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
     match send(world, true, nonce) {
@@ -415,22 +484,27 @@ fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
     }
 }
 
+/// The facilitator vouches for it.
+fn vouched(world: &mut World, mut gate: Gate) -> Result<Gate, (u16, String)> {
+    match world.env(|env| gate.on_verified(TOKEN, &VALID, env)) {
+        Some(VerifiedEffect::Request(RequestEffect::Forward(_))) => Ok(gate),
+        Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) => {
+            Err((answer.status, body(&answer)["error"].as_str().unwrap().into()))
+        }
+        _ => panic!("neither forwarded nor answered"),
+    }
+}
+
+fn verified(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
+    asked(world, nonce).and_then(|gate| vouched(world, gate))
+}
+
 #[test]
 fn what_one_payer_has_open_is_bounded_until_it_ends() {
     let terms = json!({"exposure": {"payer": "$0.0075"}});
     let exceeded = (429, "exposure_exceeded".to_owned());
-    let ends: [fn(&mut World, Gate); 3] = [
+    let ends: [fn(&mut World, Gate); 2] = [
         |world, mut gate| assert!(world.env(|env| gate.on_end(End::ClientGone, env)).is_none()),
-        |world, mut gate| {
-            let refused = CalloutReply::Answered {
-                status: 200,
-                body: br#"{"isValid":false,"invalidReason":"insufficient_funds"}"#,
-            };
-            assert!(matches!(
-                world.env(|env| gate.on_verified(TOKEN, &refused, env)),
-                Some(VerifiedEffect::Request(RequestEffect::Answer(_)))
-            ));
-        },
         |world, gate| {
             let settlement = streams(world, gate);
             assert!(finished(world.settled(settlement, &SETTLED)).is_some());
@@ -438,12 +512,17 @@ fn what_one_payer_has_open_is_bounded_until_it_ends() {
     ];
     for end in ends {
         let mut world = World::with(&configuration(&terms));
-        let first = asked(&mut world, 1).ok().unwrap();
-        let _second = asked(&mut world, 2).ok().unwrap();
-        assert_eq!(asked(&mut world, 3).err(), Some(exceeded.clone()));
+        // Whoever has not been vouched for takes nothing from others.
+        let _unverified: Vec<Gate> = (10..20).map(|nonce| asked(&mut world, nonce).ok().unwrap()).collect();
+        let first = verified(&mut world, 1).ok().unwrap();
+        let third = asked(&mut world, 3).ok().unwrap();
+        let _second = verified(&mut world, 2).ok().unwrap();
+        assert_eq!(asked(&mut world, 4).err(), Some(exceeded.clone()));
+        // It was asked about while there was room, which is gone.
+        assert_eq!(vouched(&mut world, third).err(), Some(exceeded.clone()));
         end(&mut world, first);
-        // The payment that was sent too early is as good as before.
-        assert!(asked(&mut world, 3).is_ok());
+        // The payments that were sent too early are as good as before.
+        let _third = verified(&mut world, 3).ok().unwrap();
         assert_eq!(asked(&mut world, 4).err(), Some(exceeded.clone()));
     }
 }
@@ -452,7 +531,7 @@ fn what_one_payer_has_open_is_bounded_until_it_ends() {
 fn what_is_not_known_to_be_settled_stays_open_until_the_payment_expires() {
     let mut world = World::with(&configuration(&json!({"exposure": {"total": "$0.0075"}})));
     for nonce in 1..=2 {
-        let gate = asked(&mut world, nonce).ok().unwrap();
+        let gate = verified(&mut world, nonce).ok().unwrap();
         let settlement = streams(&mut world, gate);
         assert!(finished(world.settled(settlement, &CalloutReply::Lost)).is_none());
     }
@@ -473,7 +552,7 @@ fn who_did_not_pay_is_refused_for_a_while() {
         (json!({"ban": "0s"}), None),
     ] {
         let mut world = World::with(&configuration(&terms));
-        let gate = asked(&mut world, 1).ok().unwrap();
+        let gate = verified(&mut world, 1).ok().unwrap();
         let settlement = streams(&mut world, gate);
         assert!(matches!(world.settled(settlement, &REFUSED), Released::End(EndEffect::Break)));
         match seconds {
@@ -494,9 +573,6 @@ fn who_did_not_pay_is_refused_for_a_while() {
 
 /// A verified request whose answer has come to its end.
 fn streams(world: &mut World, mut gate: Gate) -> Settlement {
-    let Some(VerifiedEffect::Request(RequestEffect::Forward(_))) = world.env(|env| gate.on_verified(TOKEN, &VALID, env)) else {
-        panic!("not forwarded")
-    };
     let response = Response {
         status: 200,
         from_backend: true,

@@ -1,9 +1,10 @@
 //! `flow` and `metered` of a route: when money moves, and what is charged where an answer does not say.
 
+use super::Facilitator;
 use super::amount::{Amounts, Least};
 use super::charge::Placed;
 use super::fields::{Errors, Fields, Node};
-use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, MoneyError, OnBackendFailure, OnClientAbort, Scheme, Start};
+use crate::pricing::{ExposureLimits, Flow, MeteredTerms, MissingUsage, MoneyError, OnBackendFailure, OnClientAbort, Price, Scheme, Start};
 
 /// Longest that the end of an answer may wait for its receipt: five minutes.
 const LONGEST_WAIT_MS: u64 = 300_000;
@@ -19,8 +20,16 @@ enum Word {
     Metered,
 }
 
+/// What the flow of a route has to fit.
+pub(super) struct Around<'a> {
+    /// Where the route's price is.
+    pub(super) price_path: &'a str,
+    pub(super) price: Option<&'a Price>,
+    pub(super) facilitators: &'a [Facilitator],
+}
+
 /// Reads a route's `flow`, `verify` and `metered`; marks offers that are settled up front.
-pub(super) fn read(fields: &Fields<'_>, offers: &mut [Placed], errors: &mut Errors) -> Option<(Flow, Start)> {
+pub(super) fn read(fields: &Fields<'_>, offers: &mut [Placed], around: &Around<'_>, errors: &mut Errors) -> Option<(Flow, Start)> {
     let words = [
         ("authorization", Word::Authorization),
         ("upfront", Word::Upfront),
@@ -34,7 +43,43 @@ pub(super) fn read(fields: &Fields<'_>, offers: &mut [Placed], errors: &mut Erro
         offer.upfront = word == Word::Upfront;
     }
     let start = start(fields, word, offers.is_empty(), errors);
-    Some((flow(fields, word, offers, errors)?, start?))
+    let flow = flow(fields, word, offers, errors)?;
+    if word == Word::Metered {
+        check_time(offers, around, errors);
+    }
+    Some((flow, start?))
+}
+
+/// A metered answer has to end as long before its payment expires as its settlement may take.
+fn check_time(offers: &[Placed], around: &Around<'_>, errors: &mut Errors) {
+    for (offer, path) in offers.iter().filter(|(offer, _)| offer.scheme == Scheme::Upto) {
+        let theirs = offer.facilitators.iter().filter_map(|index| around.facilitators.get(*index));
+        let settling = theirs
+            .map(|facilitator| u64::from(facilitator.settle_timeout_ms))
+            .max()
+            .unwrap_or(0);
+        let valid = offer.max_timeout_seconds.saturating_mul(1000);
+        let needed = settling.saturating_mul(2);
+        if valid < needed {
+            errors.add(
+                &format!("{path}.max_timeout"),
+                format!("{} s for an answer that is metered", offer.max_timeout_seconds),
+                format!("at least {} s, twice the facilitator's settle_timeout", needed.div_ceil(1000)),
+            );
+        }
+        let Some(Price::PerMinute(price)) = around.price else { continue };
+        let needed = price.longest_ms().saturating_add(settling);
+        if valid < needed {
+            errors.add(
+                &format!("{}.per_minute.maximum", around.price_path),
+                "minutes beyond the end of the payments that are metered by them",
+                format!(
+                    "fewer, or a max_timeout of at least {} s in {path}: the answer and settle_timeout",
+                    needed.div_ceil(1000)
+                ),
+            );
+        }
+    }
 }
 
 fn start(fields: &Fields<'_>, word: Word, is_free: bool, errors: &mut Errors) -> Option<Start> {

@@ -111,7 +111,12 @@ fn read_one<'v>(
     let settled = |template| settled_by(template, base.facilitators, complained, errors);
     let mut placed: Vec<Placed> = templates.into_iter().map(settled).collect();
     let price = charge::compile(&charge, &mut placed, errors);
-    let flow = flow::read(&fields, &mut placed, errors);
+    let around = flow::Around {
+        price_path: &format!("{}.price", node.path),
+        price: price.as_ref(),
+        facilitators: base.facilitators,
+    };
+    let flow = flow::read(&fields, &mut placed, &around, errors);
     let offers: Vec<Offer> = placed.into_iter().map(|(offer, _)| offer).collect();
     check_permits(node, &offers, base.challenge, errors);
     let (flow, start) = flow?;

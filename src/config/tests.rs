@@ -288,6 +288,35 @@ fn trust_is_limited_in_each_currency_that_is_metered() {
 }
 
 #[test]
+fn a_metered_answer_fits_the_payments_that_pay_for_it() {
+    let timely = |max_timeout: &str, price: Value| {
+        let upto = json!({"scheme": "upto", "network": "eip155:8453", "asset": "USDC", "max_timeout": max_timeout});
+        with(&[
+            ("/accept", json!([upto])),
+            ("/routes/0/flow", json!("metered")),
+            ("/routes/0/price", price),
+        ])
+    };
+    let minutes = |maximum: u64| json!({"per_minute": {"amount": "$0.01", "minimum": 1, "maximum": maximum}});
+    for (max_timeout, price, words) in [
+        (
+            "119s",
+            json!({"per_request": "$0.01"}),
+            "accept[0].max_timeout: found 119 s for an answer that is metered, expected at least 120 s",
+        ),
+        (
+            "300s",
+            minutes(5),
+            "routes[0].price.per_minute.maximum: found minutes beyond the end of the payments",
+        ),
+    ] {
+        assert!(mistakes(&timely(max_timeout, price))[0].contains(words));
+    }
+    assert!(read(&timely("120s", json!({"per_request": "$0.01"}))).is_ok());
+    assert!(read(&timely("300s", minutes(3))).is_ok());
+}
+
+#[test]
 fn what_is_probably_not_meant_is_a_warning() {
     let warnings = |changes: &[(&str, Value)]| read(&with(changes)).unwrap().warnings;
     assert!(warnings(&[("/routes/0/price/per_request", json!("$2"))])[0].contains("$1"));

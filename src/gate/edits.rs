@@ -39,6 +39,23 @@ pub fn carries_payment(headers: &[(&[u8], &[u8])]) -> bool {
     headers.iter().any(|(sent, _)| PAYMENTS.iter().any(|name| *sent == name.as_bytes()))
 }
 
+/// Headers with which Envoy's router can be told how to ask the backend.
+const ROUTER_HEADERS: [&str; 13] = [
+    "grpc-timeout",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
 /// Headers of receipts, whichever version of the protocol the client speaks.
 const RECEIPT_HEADERS: [&str; 2] = ["payment-response", "x-payment-response"];
 
@@ -69,6 +86,13 @@ impl Edits {
     /// Removes the payment itself.
     pub(super) fn keep_payment(mut self, headers: &[(&[u8], &[u8])]) -> Self {
         self.remove_present(headers, &PAYMENT_HEADERS);
+        self
+    }
+
+    /// Removes what tells Envoy's router how long to wait for the backend and how often to ask it: one payment buys one try, and a
+    /// client must not decide when an answer counts as failed.
+    pub(super) fn ask_once(mut self, headers: &[(&[u8], &[u8])]) -> Self {
+        self.remove_present(headers, &ROUTER_HEADERS);
         self
     }
 

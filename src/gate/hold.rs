@@ -40,7 +40,7 @@ impl Hold {
         }
     }
 
-    /// When the claim expires.
+    /// When the claim expires: the payment, and the clock's skew.
     pub(super) fn expiry(&self) -> UnixSeconds {
         self.expiry
     }
@@ -50,12 +50,12 @@ impl Hold {
         self.trust = trust;
     }
 
-    /// Takes the claim, and the trust that goes with it, unless this request has them already.
+    /// Takes the claim, unless this request has it already.
     ///
     /// # Errors
     ///
     /// Why the payment cannot be used now.
-    pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
         if self.state != State::Wanted {
             return Ok(());
         }
@@ -70,20 +70,31 @@ impl Hold {
             })?;
         self.state = State::Held;
         note(Ok(change), env);
-        let Some((trust, limits)) = &self.trust else { return Ok(()) };
-        let exceeded = match env.exposure().open(env.store, trust, limits, env.now) {
-            Ok(opened) => {
-                self.opened.set(Some(opened));
-                return Ok(());
-            }
-            Err(exceeded) => exceeded,
-        };
-        note(env.claims.release(env.store, &self.key, env.now), env);
-        self.state = State::Wanted;
-        Err(refusal(exceeded))
+        Ok(())
     }
 
-    /// Whether there is trust for the claim now, before it is taken: nobody need be asked about a payment that there is none for.
+    /// The facilitator has vouched for the payment: takes the claim, unless this request has it already, and the trust that goes with it.
+    /// Not before, or people without money could use up what all payers have together.
+    ///
+    /// # Errors
+    ///
+    /// Why the payment cannot be used now; it is given back then.
+    pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+        self.take(env)?;
+        let Some((trust, limits)) = &self.trust else { return Ok(()) };
+        match env.exposure().open(env.store, trust, limits, env.now) {
+            Ok(opened) => {
+                self.opened.set(Some(opened));
+                Ok(())
+            }
+            Err(exceeded) => {
+                self.release(env);
+                Err(refusal(exceeded))
+            }
+        }
+    }
+
+    /// Whether there is trust for the claim now: nobody need be asked about a payment that there is none for.
     ///
     /// # Errors
     ///

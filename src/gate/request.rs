@@ -83,6 +83,7 @@ fn unreadable(body: Option<&BodyFacts>) -> &'static str {
             Why::Duplicate => "the body has a key that matters for its price, such as model, more than once, or in other letters",
             Why::BadModel => "the body's model is not a short string",
             Why::BadLimit => "one of the body's limits, such as max_tokens or n, is not a whole number above zero",
+            Why::Unpriced(key) => key.detail(),
         },
         _ => "",
     }
@@ -195,6 +196,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
     let edits = Edits::default()
         .distrust(request.headers)
         .keep_payment(request.headers)
+        .ask_once(request.headers)
         .without(dummy.then(|| keys::header(&env.config.access)));
     verifying::proceed(sale, edits, env)
 }
@@ -204,12 +206,15 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     if let Some(seconds) = trust::banned(sale, env) {
         return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
     }
+    if let Some(detail) = trust::too_short(sale, env) {
+        return Err(refuse(env, &sale.order, Refusal::ValidBefore, None, &detail));
+    }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
-    let held = match claiming {
-        Claiming::OnceVerified => sale.hold.check(env),
-        Claiming::AtOnce => sale.hold.confirm(env),
-    };
+    let held = sale.hold.check(env).and_then(|()| match claiming {
+        Claiming::OnceVerified => Ok(()),
+        Claiming::AtOnce => sale.hold.take(env),
+    });
     held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))
 }
 

@@ -95,12 +95,25 @@ impl Sale {
         })
     }
 
-    /// How long an answer that is priced by the minute may take, in milliseconds.
+    /// How long the payment is still valid, in seconds, by its own word.
+    pub(super) fn seconds_left(&self, env: &Env<'_>) -> u64 {
+        let skew = env.config.pre_check.clock_skew;
+        self.hold.expiry().since(env.now).saturating_sub(skew)
+    }
+
+    /// How long its answer may take from now, in milliseconds: as long as its price goes on, and if it is metered, as long as it can be
+    /// settled after that. `None`: as long as it likes.
     pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
-        match &self.route(env)?.price {
+        let priced = match &self.route(env)?.price {
             Price::PerMinute(price) => Some(price.longest_ms()),
             _ => None,
-        }
+        };
+        let metered = self.terms(env).map(|_| {
+            let facilitator = env.config.facilitators.get(self.ready.facilitator);
+            let settling = facilitator.map_or(0, |facilitator| u64::from(facilitator.settle_timeout_ms));
+            self.seconds_left(env).saturating_mul(1000).saturating_sub(settling)
+        });
+        priced.into_iter().chain(metered).min()
     }
 
     /// What its answer is metered by; `None`: it pays the quote, or what the backend says, before its answer leaves.

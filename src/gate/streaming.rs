@@ -1,6 +1,7 @@
 //! A metered answer on its way: read as it passes, settled at its end.
 
 use super::Gate;
+use super::answer::refuse;
 use super::edits::Edits;
 use super::effects::{BodyEffect, Next, ResponseEffect};
 use super::env::{Env, Note};
@@ -10,6 +11,7 @@ use super::sale::Sale;
 use super::settlement::{Due, Settlement};
 use crate::metering::{AnswerKind, Meter};
 use crate::pricing::{Atomic, Basis, Delivery, End};
+use crate::x402::Refusal;
 
 /// An answer that was verified and claimed before it left, and has yet to be settled.
 pub struct Streaming {
@@ -24,6 +26,13 @@ pub struct Streaming {
 impl Streaming {
     /// The backend's headers are here. `edits` are what every paid answer's headers undergo.
     pub(super) fn begin(sale: Sale, response: &Response<'_>, mut edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+        if sale.longest_ms(env) == Some(0) {
+            // The backend took so long that what is delivered from now on could not be settled any more.
+            env.notes.event(Note::Released);
+            sale.hold.release(env);
+            let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, "");
+            return (Gate::Answered, ResponseEffect::Answer(answer));
+        }
         let told = told(&sale, response.headers, env);
         let kind = AnswerKind::of(
             every(response.headers, b"content-type").as_deref(),

@@ -23,6 +23,17 @@ pub(super) fn of(sale: &Sale, env: &Env<'_>) -> Option<(Trust, Limits)> {
     Some((trust, limits))
 }
 
+/// Whether a metered payment is good for so short a time that its answer could outlive it; what to say then.
+///
+/// Official clients sign for `maxTimeoutSeconds`; half of that is left to slow ones. A stream is ended in time to be settled, so that
+/// nobody gains anything by a payment that expires while its answer is on its way: see [`Sale::longest_ms`].
+pub(super) fn too_short(sale: &Sale, env: &Env<'_>) -> Option<String> {
+    sale.terms(env)?;
+    let (left, asked) = (sale.seconds_left(env), sale.offer(env)?.max_timeout_seconds);
+    let least = asked.div_ceil(2);
+    (left < least).then(|| format!("valid for {left} s more: sign for maxTimeoutSeconds, {asked} s; at least {least} s must be left"))
+}
+
 /// For how many seconds the sale's payer is not served, if it is banned.
 pub(super) fn banned(sale: &Sale, env: &Env<'_>) -> Option<u32> {
     let terms = sale.terms(env)?;

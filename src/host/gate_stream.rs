@@ -316,9 +316,10 @@ impl HttpContext for GateStream {
         if matches!(gate, Gate::Done) {
             return;
         }
-        let end = match gate.reads_response() {
-            true if !time_is_up => how_it_ended(),
-            _ => End::Complete,
+        let end = match (gate.reads_response(), time_is_up) {
+            (true, true) => End::Interrupted,
+            (true, false) => how_it_ended(),
+            (false, _) => End::Complete,
         };
         if let Some(settlement) = self.worker.with_env(|env| gate.on_end(end, env)) {
             self.worker.enqueue_alone(self.context, settlement);

@@ -20,12 +20,24 @@ pub struct Metered {
     pub delivered_text_bytes: u64,
     /// The part of `delivered_text_bytes` that `usage` cannot include, because it came later: all of it without `usage`.
     pub uncounted_text_bytes: u64,
+    /// The part of `delivered_text_bytes` that came since the count of output last rose: a running count that stands still has not
+    /// counted the text beside it.
+    pub stale_text_bytes: u64,
     /// The answer came to its own end: `[DONE]`, `message_stop`, `response.completed` or `response.incomplete`, or the
     /// close of a JSON document. Never for [`AnswerKind::Opaque`] and [`AnswerKind::Encoded`].
     pub finished: bool,
 }
 
 impl Metered {
+    /// The same for an answer that was cut off, whose last count need not be meant as the last.
+    #[must_use]
+    pub fn cut_off(self) -> Self {
+        Self {
+            uncounted_text_bytes: self.stale_text_bytes.max(self.uncounted_text_bytes),
+            ..self
+        }
+    }
+
     /// Tokens to charge for: the backend's count, and an estimate for text it did not count.
     ///
     /// `input_estimate` stands in for the input if the backend counted nothing.
@@ -108,22 +120,23 @@ impl Meter {
 
     /// What is known by now.
     pub fn metered(&self) -> Metered {
-        let (counts, delivered_text_bytes, uncounted_text_bytes, finished) = match &self.reader {
+        let (counts, delivered_text_bytes, uncounted_text_bytes, stale_text_bytes, finished) = match &self.reader {
             Reader::Sse(sse) => {
                 let heard = sse.heard();
-                (heard.counts, heard.text, heard.uncounted, heard.finished)
+                (heard.counts, heard.text, heard.uncounted, heard.stale, heard.finished)
             }
             Reader::Json(body) => {
                 let uncounted = if body.counts().is_some() { 0 } else { self.delivered_bytes };
-                (body.counts(), self.delivered_bytes, uncounted, body.is_finished())
+                (body.counts(), self.delivered_bytes, uncounted, uncounted, body.is_finished())
             }
-            Reader::Bytes => (None, self.delivered_bytes, self.delivered_bytes, false),
+            Reader::Bytes => (None, self.delivered_bytes, self.delivered_bytes, self.delivered_bytes, false),
         };
         Metered {
             usage: counts.map(|counts| counts.usage()),
             delivered_bytes: self.delivered_bytes,
             delivered_text_bytes,
             uncounted_text_bytes,
+            stale_text_bytes,
             finished,
         }
     }
@@ -186,6 +199,7 @@ mod tests {
                 delivered_bytes: 7,
                 delivered_text_bytes: 7,
                 uncounted_text_bytes: 7,
+                stale_text_bytes: 7,
                 finished,
             };
             assert_eq!(meter.metered(), expected);

@@ -26,6 +26,8 @@ pub(super) struct Heard {
     pub(super) text: u64,
     /// The part of it that came after the last count.
     pub(super) uncounted: u64,
+    /// The part of it that came since the count of output last rose.
+    pub(super) stale: u64,
     /// The last event was there.
     pub(super) finished: bool,
 }
@@ -109,9 +111,15 @@ impl Heard {
     fn add(&mut self, said: Said) {
         self.text = self.text.saturating_add(said.text);
         self.uncounted = self.uncounted.saturating_add(said.text);
+        self.stale = self.stale.saturating_add(said.text);
         if let Some(counts) = said.counts {
-            self.counts.get_or_insert_default().merge(counts);
+            let known = self.counts.get_or_insert_default();
+            let before = known.usage().output;
+            known.merge(counts);
             self.uncounted = 0;
+            if known.usage().output > before {
+                self.stale = 0;
+            }
         }
         self.finished |= said.last;
     }

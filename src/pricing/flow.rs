@@ -115,7 +115,8 @@ pub enum End {
     ClientGone,
     /// The backend broke it off.
     BackendFailed,
-    /// Envoy ended it: a limit on how long a stream may take or be idle. Neither side is to blame.
+    /// Envoy ended it, at a limit on how long a stream may take or be idle, or this filter did, because the price or the payment
+    /// ended. Neither side is to blame.
     Interrupted,
 }
 
@@ -158,10 +159,12 @@ impl Quote {
         let nothing_came = delivery.metered.delivered_bytes == 0;
         match (delivery.end(), terms.on_backend_failure, terms.on_client_abort) {
             (End::BackendFailed, OnBackendFailure::Free, _) => return Some(plainly(Atomic(0))),
-            (End::BackendFailed, OnBackendFailure::Delivered, _) | (End::Interrupted, ..) if nothing_came => {
-                return Some(plainly(Atomic(0)));
+            (End::BackendFailed, OnBackendFailure::Delivered, _) if nothing_came => return Some(plainly(Atomic(0))),
+            // Minutes pass without a byte, too.
+            (End::Interrupted, ..) if nothing_came && self.basis != Basis::Minutes => return Some(plainly(Atomic(0))),
+            (End::ClientGone, _, OnClientAbort::Maximum) => {
+                return Some(plainly(delivery.told.map_or(quoted, |told| told.min(quoted))));
             }
-            (End::ClientGone, _, OnClientAbort::Maximum) => return Some(plainly(delivery.told.unwrap_or(quoted))),
             _ => {}
         }
         if let Some(told) = delivery.told {
@@ -173,7 +176,11 @@ impl Quote {
             (Basis::Tokens(_), MissingUsage::Free) if missing => Some(plainly(Atomic(0))),
             (Basis::Tokens(_), MissingUsage::Maximum) if missing => Some(plainly(quoted)),
             (Basis::Tokens(tokens), _) => {
-                let usage = delivery.metered.tokens(tokens.likely_input);
+                let metered = match delivery.end() {
+                    End::Complete => delivery.metered,
+                    End::ClientGone | End::BackendFailed | End::Interrupted => delivery.metered.cut_off(),
+                };
+                let usage = metered.tokens(tokens.likely_input);
                 // An estimate that is too high is no news of the backend.
                 let capped = delivery.metered.usage.is_some() && self.exceeded_by(route, index, &usage);
                 let amount = self.settle_tokens(route, index, &usage)?;

@@ -13,7 +13,7 @@ pub(super) fn metered(price: Value) -> Routes {
 }
 
 fn with_terms(price: Value, terms: Value) -> Routes {
-    let accept = json!([{"scheme": "upto", "network": "eip155:8453", "asset": "USDC"}, {"scheme": "exact", "network": "eip155:8453", "asset": "USDC"}]);
+    let accept = json!([{"scheme": "upto", "network": "eip155:8453", "asset": "USDC", "max_timeout": "1h"}, {"scheme": "exact", "network": "eip155:8453", "asset": "USDC"}]);
     routes_with(json!({"price": price, "accept": accept, "flow": "metered", "metered": terms}))
 }
 
@@ -42,6 +42,7 @@ fn delivery(usage: Option<Usage>) -> Delivery {
             delivered_bytes: 400,
             delivered_text_bytes: 41,
             uncounted_text_bytes: if usage.is_some() { 0 } else { 41 },
+            stale_text_bytes: if usage.is_some() { 0 } else { 41 },
             finished: false,
         },
         encoded: false,
@@ -199,7 +200,7 @@ proptest! {
         encoded: bool,
         end in prop_oneof![Just(End::Complete), Just(End::ClientGone), Just(End::BackendFailed), Just(End::Interrupted)],
         told in proptest::option::of(any::<u128>()),
-        terms in prop_oneof![Just(json!({})), Just(json!({"missing_usage": "maximum"})), Just(json!({"on_backend_failure": "free", "missing_usage": "free"}))],
+        terms in prop_oneof![Just(json!({})), Just(json!({"missing_usage": "maximum"})), Just(json!({"on_backend_failure": "free", "missing_usage": "free"})), Just(json!({"on_client_abort": "maximum"}))],
     ) {
         let delivery = Delivery {
             metered: Metered {
@@ -207,6 +208,7 @@ proptest! {
                 delivered_bytes: bytes[0],
                 delivered_text_bytes: bytes[1],
                 uncounted_text_bytes: bytes[2],
+                stale_text_bytes: bytes[2],
                 finished,
             },
             encoded,

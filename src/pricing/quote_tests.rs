@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::parse;
-use crate::reader::{self, BodyFacts, Facts, Rewrite};
+use crate::reader::{self, BodyFacts, Facts, Rewrite, Why};
 
 /// A route at `/v1/chat/completions` that takes USDC (6 decimals) and a token of 18.
 pub(super) fn routes(price: Value) -> Routes {
@@ -157,6 +157,10 @@ fn each_protocol_is_bounded_in_its_own_words() {
         ("/v1/responses?x=/embeddings", r#"{"input":"a","max_tokens":5}"#, 40_960),
         ("/v1/messages", r#"{"messages":[],"max_tokens":5}"#, 50),
         ("/v1/embeddings", r#"{"input":"a"}"#, 1),
+        ("/v1/embeddings", r#"{"input":"a","messages":[]}"#, 40_960),
+        ("/v1/embeddings", r#"{"input":"a","messages":[],"max_tokens":5}"#, 50),
+        ("/v1/embeddings", r#"{"prompt":["a","b"],"max_tokens":5}"#, 100),
+        ("/v1/embeddings", r#"{"input":"a","max_tokens":5}"#, 50),
     ] {
         assert_eq!(amounts(&routes, path, body).map(|amounts| amounts[0]), Ok(usdc), "{path} {body}");
     }
@@ -196,11 +200,36 @@ fn what_cannot_be_quoted_is_refused_and_never_free() {
         (r#"{"messages":[],"previous_response_id":"r"}"#, QuoteRefusal::ExternalInput),
         (r#"{"messages":[],"max_tokens":-1}"#, QuoteRefusal::Unreadable),
         (r#"{"messages":[{"a":1,"a":2}]}"#, QuoteRefusal::Unreadable),
+        (r#"{"messages":[],"max_tokens":1,"n_predict":9}"#, QuoteRefusal::Unreadable),
+        (
+            r#"{"messages":[],"stream_options":{"Include_Usage":false}}"#,
+            QuoteRefusal::Unreadable,
+        ),
+        (
+            r#"{"messages":[],"stream_options":{"include_usage":true,"include_usage":false}}"#,
+            QuoteRefusal::Unreadable,
+        ),
         ("{", QuoteRefusal::Unreadable),
     ] {
         assert_eq!(quote(&routes, CHAT, body).unwrap_err(), refusal, "{body}");
     }
     assert!(routes.use_body() && routes.needs_body(&request(CHAT, &[], None).place, &[]));
+}
+
+#[test]
+fn what_is_not_priced_is_refused_where_tokens_are_priced_only() {
+    let body = r#"{"messages":[],"max_tokens":1,"Background":1}"#;
+    let refused = |price| match read(&routes(price), CHAT, body).facts {
+        BodyFacts::Unreadable(Why::Unpriced(key)) => Some(key.detail()),
+        _ => None,
+    };
+    assert_eq!(
+        refused(per_token(json!({}))),
+        Some("the body's background is not priced here: leave it out")
+    );
+    assert_eq!(refused(json!({"per_request": "$0.01"})), None);
+    let dynamic = json!({"dynamic": {"base": "$0.01", "multipliers": [{"when": "has(body.max_tokens)", "times": 2}]}});
+    assert_eq!(refused(dynamic), None);
 }
 
 #[test]
@@ -276,7 +305,7 @@ proptest! {
     }
 
     #[test]
-    fn the_same_request_is_quoted_the_same(fields in "(\"(max_tokens|n|stream|model|prompt)\":(1|2|true|\"x\"),){0,3}") {
+    fn the_same_request_is_quoted_the_same(fields in "(\"(max_tokens|n|stream|model|prompt|n_predict|mock_x|service_tier|background)\":(1|2|true|false|null|\"x\"),){0,3}") {
         let routes = routes(per_token(json!({})));
         let body = format!("{{{fields}\"messages\":[]}}");
         prop_assert_eq!(quote(&routes, CHAT, &body), quote(&routes, CHAT, &body));

@@ -3,7 +3,7 @@
 //! What may be such is listed by what may not: parts of a message are inline text only if their type is known to be. Names are
 //! compared without case, since backends in Go read them so.
 
-use super::document::Json;
+use super::document::{Json, is_spelled};
 
 /// Types of parts, items and blocks whose text is in the body (OpenAI chat and responses, Anthropic messages).
 const INLINE_TYPES: [&str; 25] = [
@@ -35,7 +35,7 @@ const INLINE_TYPES: [&str; 25] = [
 ];
 
 /// Fields that refer to something, wherever they are in the input.
-const REFERENCES: [&str; 16] = [
+const REFERENCES: [&str; 17] = [
     "image_url",
     "image_file",
     "input_image",
@@ -52,10 +52,11 @@ const REFERENCES: [&str; 16] = [
     "item_reference",
     "media",
     "inline_data",
+    "multimodal_data",
 ];
 
-/// Fields of the body itself that bring in input, or have the backend fetch it.
-const TOP_LEVEL: [&str; 13] = [
+/// Fields of the body itself that bring in input, make more of it than there is, or have the backend fetch it.
+const TOP_LEVEL: [&str; 14] = [
     "previous_response_id",
     "conversation",
     "audio",
@@ -69,6 +70,7 @@ const TOP_LEVEL: [&str; 13] = [
     "documents_ids",
     "cached_content",
     "context",
+    "chat_template",
 ];
 
 /// Where input is.
@@ -76,13 +78,13 @@ const INPUT: [&str; 5] = ["messages", "input", "prompt", "system", "instructions
 
 /// Whether a body may refer to input elsewhere, or holds some that is not text.
 pub(super) fn has_external_input(body: &Json<'_>) -> bool {
-    let named = |key: &str, names: &[&str]| names.iter().any(|name| name.eq_ignore_ascii_case(key));
+    let named = |key: &str, names: &[&str]| names.iter().any(|name| is_spelled(key, name));
     let fields = || body.fields().iter().filter(|(_, value)| *value != Json::Null);
     fields().any(|(key, value)| {
         let refers = named(key, &TOP_LEVEL) || named(key, &REFERENCES);
         // A stored prompt is an object with an id.
         let stored = key.eq_ignore_ascii_case("prompt") && matches!(value, Json::Object(_));
-        let hosted = key.eq_ignore_ascii_case("tools") && value.items().iter().any(is_hosted);
+        let hosted = is_spelled(key, "tools") && value.items().iter().any(is_hosted);
         refers || stored || hosted || (named(key, &INPUT) && is_external(value))
     })
 }
@@ -98,7 +100,7 @@ fn is_external(value: &Json<'_>) -> bool {
     match value {
         Json::List(items) => items.iter().any(is_external),
         Json::Object(fields) => fields.iter().filter(|(_, value)| *value != Json::Null).any(|(key, value)| {
-            let refers = REFERENCES.iter().any(|name| name.eq_ignore_ascii_case(key));
+            let refers = REFERENCES.iter().any(|name| is_spelled(key, name));
             let kind = key.eq_ignore_ascii_case("type");
             let unknown = kind && !value.text().is_some_and(|text| INLINE_TYPES.contains(&text));
             // What a model wrote for a tool is text, whatever it is named.
@@ -156,6 +158,10 @@ mod tests {
             r#"{"messages":[],"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#,
             r#"{"messages":[],"web_search_options":{}}"#,
             r#"{"messages":[],"mcp_servers":[{}]}"#,
+            r#"{"messages":[],"chat_template":"{% for i in range(9999) %}x{% endfor %}"}"#,
+            r#"{"prompt":[{"prompt_string":"a","multimodal_data":["b64"]}]}"#,
+            r#"{"me\u017f\u017fages":[{"content":[{"type":"image"}]}]}"#,
+            r#"{"messages":[{"role":"user","content":"a","image\u017f":["b64"]}]}"#,
         ] {
             assert!(external(body), "{body}");
         }

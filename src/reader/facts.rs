@@ -1,5 +1,7 @@
 //! The facts of a body.
 
+use super::unpriced::Unpriced;
+
 /// Longest model name that is read, in bytes.
 pub const MAX_MODEL_BYTES: usize = 256;
 
@@ -28,12 +30,14 @@ pub enum Why {
     Malformed,
     /// JSON, but not an object.
     NotAnObject,
-    /// A key that the price depends on twice, or spelled with other case.
+    /// A key twice, or one that the price depends on spelled with other case.
     Duplicate,
     /// `model` is not a string, or longer than 256 bytes.
     BadModel,
     /// `max_tokens`, `n` or the like is not a whole number above zero.
     BadLimit,
+    /// A key that asks for what is not priced, on a route priced per token.
+    Unpriced(Unpriced),
 }
 
 /// What was read from a JSON body. Holds nothing of what a prompt says.

@@ -1,12 +1,13 @@
 //! The form in which the reader hands facts to the gate: a filter-state property that both roles of the module know.
 //!
-//! `N`; or `U` and a code; or `J`, the digest (32 bytes), the size (8, big-endian like every number here), then in this order,
+//! `N`; or `U` and a code; or `K` and the code of a key that is not priced; or `J`, the digest (32 bytes), the size (8, big-endian like every number here), then in this order,
 //! each of them or not: `M`, a length (2) and the model; `T` and 28 bytes of token facts; `C` and, for each condition, its
 //! fingerprint (8) and a code. One set of facts has one form.
 
 use super::facts::{Api, BodyFacts, Facts, MAX_MODEL_BYTES, MAX_OUTCOMES, Outcome, TokenFacts, Why};
+use super::unpriced::Unpriced;
 
-/// Codes of the reasons; their order is the wire's.
+/// Codes of the reasons that are alone; their order is the wire's.
 const REASONS: [Why; 7] = [
     Why::Encoded,
     Why::NotJson,
@@ -34,6 +35,7 @@ const OUTCOMES: [Outcome; 3] = [Outcome::False, Outcome::True, Outcome::Undecide
 pub fn encode(facts: &BodyFacts) -> Vec<u8> {
     match facts {
         BodyFacts::None => vec![b'N'],
+        BodyFacts::Unreadable(Why::Unpriced(key)) => vec![b'K', key.code()],
         BodyFacts::Unreadable(why) => vec![b'U', code(&REASONS, why)],
         BodyFacts::Json(facts) => {
             let mut out = vec![b'J'];
@@ -65,6 +67,7 @@ pub fn decode(bytes: &[u8]) -> Option<BodyFacts> {
     match bytes {
         [b'N'] => Some(BodyFacts::None),
         [b'U', code] => REASONS.get(usize::from(*code)).copied().map(BodyFacts::Unreadable),
+        [b'K', code] => Unpriced::of_code(*code).map(Why::Unpriced).map(BodyFacts::Unreadable),
         [b'J', rest @ ..] => decode_json(rest).map(BodyFacts::Json),
         _ => None,
     }
@@ -189,6 +192,7 @@ mod tests {
         prop_oneof![
             Just(BodyFacts::None),
             proptest::sample::select(REASONS.to_vec()).prop_map(BodyFacts::Unreadable),
+            proptest::sample::select(Unpriced::all()).prop_map(|key| BodyFacts::Unreadable(Why::Unpriced(key))),
             json
         ]
     }

@@ -11,6 +11,7 @@ mod read;
 mod rewrite;
 mod tokens;
 mod top_level;
+mod unpriced;
 
 pub use document::Json;
 pub use facts::{Api, BodyFacts, Facts, MAX_MODEL_BYTES, MAX_OUTCOMES, Outcome, Rewrite, TokenFacts, Why};
@@ -19,3 +20,4 @@ pub use input::{query_length, url_query_length};
 pub use read::{read_body, read_document};
 pub use rewrite::rewrite;
 pub use tokens::{api_of, read_tokens};
+pub use unpriced::Unpriced;

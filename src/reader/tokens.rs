@@ -1,11 +1,15 @@
 //! What bounds the tokens of a completion: the limits that a body names, and how many answers it asks for.
 
-use super::document::Json;
+use super::document::{Json, is_spelled};
 use super::external::has_external_input;
 use super::facts::{Api, TokenFacts, Why};
+use super::unpriced::Unpriced;
 
 /// Most completions that one request can ask for: more is a mistake, or meant to overflow something.
 const MAX_CHOICES: u64 = 1_000_000;
+
+/// Fields of `stream_options` that decide whether usage is told.
+const STREAM_OPTIONS: [&str; 1] = ["include_usage"];
 
 /// Fields that bound tokens, whatever the protocol: spelled with other case, a backend in Go would read them too.
 const FIELDS: [&str; 13] = [
@@ -35,22 +39,30 @@ pub fn api_of(path: &[u8], body: &Json<'_>) -> Api {
         (b"/messages", Api::Messages),
     ];
     let by_path = ends.iter().find(|(end, _)| path.ends_with(end)).map(|(_, api)| *api);
-    by_path.unwrap_or_else(|| {
-        let fields = [("messages", Api::Chat), ("prompt", Api::Completions)];
-        let by_field = fields.iter().find(|(field, _)| body.given(field).is_some());
-        by_field.map_or(Api::Other, |(_, api)| *api)
-    })
+    let fields = [("messages", Api::Chat), ("prompt", Api::Completions)];
+    let by_field = || fields.iter().find(|(field, _)| body.given(field).is_some()).map(|(_, api)| *api);
+    let is_limited = || Api::Other.limit_names().iter().any(|name| body.given(name).is_some());
+    match by_path {
+        // A body that is none of embeddings has output, whatever the path: where it goes by its path is the backend's matter.
+        Some(Api::Embeddings) => by_field().unwrap_or_else(|| if is_limited() { Api::Other } else { Api::Embeddings }),
+        Some(api) => api,
+        None => by_field().unwrap_or(Api::Other),
+    }
 }
 
 /// What bounds the tokens of a request and its answer.
 ///
 /// # Errors
 ///
-/// [`Why::Duplicate`] for a field that counts in other case than its own, [`Why::BadLimit`] for a limit that is none.
+/// [`Why::Duplicate`] for a field that counts in other case than its own, [`Why::BadLimit`] for a limit that is none,
+/// [`Why::Unpriced`] for what is asked for beside all that.
 pub fn read_tokens(api: Api, body: &Json<'_>) -> Result<TokenFacts, Why> {
-    let twin = |key: &str| FIELDS.iter().any(|field| key != *field && key.eq_ignore_ascii_case(field));
-    if body.fields().iter().any(|(key, _)| twin(key)) {
+    let options = body.get("stream_options");
+    if has_twin(body, &FIELDS) || options.is_some_and(|options| has_twin(options, &STREAM_OPTIONS)) {
         return Err(Why::Duplicate);
+    }
+    if let Some(key) = Unpriced::find(body) {
+        return Err(Why::Unpriced(key));
     }
     let mut max_output = None;
     for name in api.limit_names() {
@@ -66,12 +78,10 @@ pub fn read_tokens(api: Api, body: &Json<'_>) -> Result<TokenFacts, Why> {
         // What is neither is taken for true by many.
         Some(_) => true,
     };
-    let include_usage = body
-        .given("stream_options")
-        .and_then(|options| match options.given("include_usage") {
-            Some(Json::Bool(value)) => Some(*value),
-            _ => None,
-        });
+    let include_usage = options.and_then(|options| match options.given("include_usage") {
+        Some(Json::Bool(value)) => Some(*value),
+        _ => None,
+    });
     Ok(TokenFacts {
         api,
         token_ids: ["prompt", "input"]
@@ -85,6 +95,12 @@ pub fn read_tokens(api: Api, body: &Json<'_>) -> Result<TokenFacts, Why> {
         include_usage,
         external_input: has_external_input(body),
     })
+}
+
+/// Whether an object has one of these fields in other case than its own.
+fn has_twin(object: &Json<'_>, names: &[&str]) -> bool {
+    let twin = |key: &str| names.iter().any(|name| key != *name && is_spelled(key, name));
+    object.fields().iter().any(|(key, _)| twin(key))
 }
 
 /// A whole number above zero; one that is too large to be held is the largest.
@@ -143,6 +159,19 @@ mod tests {
     }
 
     #[test]
+    fn embeddings_are_those_of_nothing_else() {
+        let api = |body: &str| api_of(b"/v1/embeddings", &Json::parse(body).unwrap());
+        assert_eq!(api(r#"{"input":["a","b"],"dimensions":8,"messages":null}"#), Api::Embeddings);
+        assert_eq!(api(r#"{"messages":[]}"#), Api::Chat);
+        assert_eq!(api(r#"{"input":"a","prompt":"b"}"#), Api::Completions);
+        for limit in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
+            assert_eq!(api(&format!(r#"{{"input":"a","{limit}":9}}"#)), Api::Other, "{limit}");
+        }
+        // Spelled with other case they are refused, whatever the protocol.
+        assert_eq!(tokens(Api::Embeddings, r#"{"Messages":[]}"#), Err(Why::Duplicate));
+    }
+
+    #[test]
     fn the_largest_limit_of_the_protocol_counts() {
         for (api, body, expected) in [
             (Api::Chat, "{}", None),
@@ -192,6 +221,38 @@ mod tests {
         }
         assert_eq!(tokens(Api::Chat, r#"{"Max_Tokens":1}"#), Err(Why::Duplicate));
         assert_eq!(tokens(Api::Chat, r#"{"N":1}"#), Err(Why::Duplicate));
+        assert_eq!(tokens(Api::Chat, r#"{"max_to\u212aens":1}"#), Err(Why::Duplicate));
+    }
+
+    #[test]
+    fn what_is_not_priced_is_refused_on_all_apis() {
+        for api in [
+            Api::Chat,
+            Api::Completions,
+            Api::Responses,
+            Api::Embeddings,
+            Api::Messages,
+            Api::Other,
+        ] {
+            let refused = tokens(api, r#"{"max_tokens":1,"n_predict":100000}"#);
+            assert!(matches!(refused, Err(Why::Unpriced(_))), "{refused:?}");
+            assert!(tokens(api, r#"{"max_tokens":1,"n_predict":null}"#).is_ok());
+        }
+    }
+
+    #[test]
+    fn options_of_streams_have_no_twins() {
+        for options in [r#"{"Include_Usage":false}"#, r#"{"include_usage":true,"include_u\u017fage":false}"#] {
+            let body = format!(r#"{{"stream":true,"stream_options":{options}}}"#);
+            assert_eq!(tokens(Api::Chat, &body), Err(Why::Duplicate), "{body}");
+        }
+        // Repeated as it is, it makes the body unreadable as a whole.
+        assert_eq!(
+            Json::parse(r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#),
+            Err(true)
+        );
+        let other = tokens(Api::Chat, r#"{"stream":true,"stream_options":{"continuous_usage_stats":true}}"#);
+        assert_eq!(other.map(|facts| facts.include_usage), Ok(None));
     }
 
     #[test]
