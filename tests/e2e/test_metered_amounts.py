@@ -16,7 +16,7 @@ CONFIG = changed(routes=[
     terms("/permit/v1/*", DETAILED, [PERMIT]),
     terms("/models/v1/*", MODELS),
     terms("/dynamic", DYNAMIC),
-    terms("/minutes", {"per_minute": {"amount": "$0.10", "minimum": 2, "maximum": 30}}),
+    terms("/minutes", {"per_minute": {"amount": "$0.10", "minimum": 2, "maximum": 4}}),
     terms("/fixed", {"per_request": {"usd": "0.0123"}}),
     terms("/v1/*", DETAILED, [UPTO, BASE]),
 ])
@@ -174,9 +174,9 @@ def test_each_model_has_its_rates(amounts, model, expected):
     ("/fixed", None, 12_300), ("/minutes", None, 200_000),
     ("/dynamic", {"quality": "hd"}, 25_000), ("/dynamic", {"quality": "sd"}, 10_000)])
 def test_prices_that_no_usage_changes(amounts, protocol, path, body, expected):
-    """Fixed prices whole, minutes at least their minimum; the payer of minutes had signed for thirty."""
+    """Fixed prices whole, minutes at least their minimum; the payer of minutes had signed for four."""
     payment = amounts.payment(path, **asks(body))
-    assert int(payment.offer["amount"]) == (3_000_000 if path == "/minutes" else expected)
+    assert int(payment.offer["amount"]) == (400_000 if path == "/minutes" else expected)
     does = whole({"usage": {"prompt_tokens": 1, "completion_tokens": 1}})
     answer = amounts.call(path, payment=payment, does=does, protocol=protocol, **asks(body))
     assert answer.status == 200 and answer.clean, answer
