@@ -59,6 +59,9 @@ ACCESS_LOG = {
     "x402_amount": "%FILTER_STATE(wasm.x402_amount:PLAIN)%",
     "x402_scheme": "%FILTER_STATE(wasm.x402_scheme:PLAIN)%",
     "x402_outcome": "%FILTER_STATE(wasm.x402_outcome:PLAIN)%",
+    "x402_settled": "%FILTER_STATE(wasm.x402_settled:PLAIN)%",
+    "x402_input_tokens": "%FILTER_STATE(wasm.x402_input_tokens:PLAIN)%",
+    "x402_output_tokens": "%FILTER_STATE(wasm.x402_output_tokens:PLAIN)%",
     "x402_transaction": "%FILTER_STATE(wasm.x402_transaction:PLAIN)%",
 }
 

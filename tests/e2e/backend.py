@@ -24,7 +24,9 @@ def behave(**what: Any) -> tuple[str, str]:
     kind: "json" (default), "echo" (digest of what came), "mirror" (the body back), "sse", "bytes", "trailers", "empty",
     "body" (`text`), "parts" (`parts`, then `trailers`: [[name, value]]), "cut" (`parts`); chunks: events of "sse", each of
     them, as each part of "parts", behind the gate unless `free`; size: of "bytes"; reset: "before" or "after" the headers.
-    "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then ends, or with `breaks` resets.
+    "parts" may have `padding`, so many spaces after the first; with `waits` it is at the gate once more before its end, and
+    with `breaks` it resets then. "cut" sends the headers and `parts` (Latin-1), waits at the gate unless `free`, and then
+    ends, or with `breaks` resets.
     """
     return ("x-behave", json.dumps(what, separators=(",", ":")))
 
@@ -106,10 +108,16 @@ class Backend(Server):
                 await answer.end()
             case "parts":
                 await answer.head(status, headers)
-                for part in what["parts"]:
+                for number, part in enumerate(what["parts"]):
                     if not what.get("free"):
                         await gate.wait()
+                    if number == 1:
+                        await answer.data(b" " * what.get("padding", 0))
                     await answer.data(part.encode())
+                if what.get("waits"):
+                    await gate.wait()
+                if what.get("breaks"):
+                    await answer.reset()
                 await answer.end([(name.encode(), value.encode()) for name, value in what.get("trailers", [])])
             case "cut":
                 await answer.head(status, headers)
