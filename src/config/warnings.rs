@@ -2,7 +2,7 @@
 
 use super::routes::{Compiled, readable_by_v1_clients};
 use super::{ChallengeStyle, Config};
-use crate::pricing::{Decimal, Flow, Offer, Route, Scheme};
+use crate::pricing::{Decimal, Flow, Offer, OnClientAbort, Price, Route, Scheme};
 
 /// How many warnings are kept.
 const MAX_WARNINGS: usize = 50;
@@ -32,7 +32,13 @@ pub(super) fn collect(config: &Config, defaults: &[Vec<bool>]) -> Vec<String> {
             ));
         }
         warnings.extend(price_warning(&route.offers, config.challenge).map(|warning| format!("route {name}: {warning}")));
-        warnings.extend(trust_warning(route).map(|warning| format!("route {name}: {warning}")));
+        let of_route = [
+            trust_warning(route),
+            unpaid_warning(route),
+            unmetered_warning(route),
+            reasoning_warning(route),
+        ];
+        warnings.extend(of_route.into_iter().flatten().map(|warning| format!("route {name}: {warning}")));
         let others: Vec<&str> = (route.offers.iter().zip(defaults))
             .filter(|(_, default)| !**default)
             .map(|(offer, _)| &*offer.asset.symbol)
@@ -89,6 +95,30 @@ fn trust_warning(route: &Route) -> Option<&'static str> {
         .then_some("its dearest requests cost more than metered.exposure allows to be open: they are refused")
 }
 
+/// No output is quoted then, and so none is paid, however much there is.
+fn unpaid_warning(route: &Route) -> Option<&'static str> {
+    let Price::PerToken(price) = &route.price else { return None };
+    (price.max_output == 0 && price.charges_output()).then_some("output has a price and max_output is 0: no output is ever paid for")
+}
+
+/// The answer is delivered on trust, and nothing is gained by it.
+fn unmetered_warning(route: &Route) -> Option<&'static str> {
+    let is_metered = matches!(route.flow, Flow::Metered(_));
+    let is_fixed = matches!(route.price, Price::PerRequest | Price::Dynamic(_));
+    (is_metered && is_fixed).then_some(
+        "flow: metered delivers answers before they are paid for, and usage does not decide this price: only settlement-overrides of the backend can lower it",
+    )
+}
+
+/// An estimate is made of text that was delivered, and hidden reasoning is none.
+fn reasoning_warning(route: &Route) -> Option<&'static str> {
+    let (Flow::Metered(terms), Price::PerToken(price)) = (&route.flow, &route.price) else {
+        return None;
+    };
+    (terms.on_client_abort == OnClientAbort::Estimate && price.charges_reasoning())
+        .then_some("on_client_abort: estimate does not charge hidden reasoning of an answer that its client leaves; maximum does")
+}
+
 /// Bytes that `PAYMENT-REQUIRED` will roughly take: JSON in base64. The URL is taken to be of 100 bytes.
 fn estimate(description: usize, mime_type: usize, offers: &[Offer]) -> usize {
     let mut json = 220usize.saturating_add(description).saturating_add(mime_type);
@@ -98,4 +128,78 @@ fn estimate(description: usize, mime_type: usize, offers: &[Offer]) -> usize {
         json = json.saturating_add(270).saturating_add(domain).saturating_add(network);
     }
     json.div_ceil(3).saturating_mul(4)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use crate::config::parse;
+
+    /// Warnings about a route with these fields, whose payers are bounded.
+    fn warnings(fields: Value) -> Vec<String> {
+        let mut route = json!({"name": "x", "match": {"path": "/x"}});
+        route.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let config = json!({
+            "pay_to": {"eip155": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C"},
+            "accept": [{"scheme": "upto", "network": "eip155:8453", "asset": "USDC"}],
+            "facilitators": [{"cluster": "f", "url": "https://x402.org/facilitator"}],
+            "unmatched": "pass",
+            "routes": [route],
+        });
+        parse(config.to_string().as_bytes()).unwrap().warnings
+    }
+
+    fn metered(price: Value, on_client_abort: &str) -> Vec<String> {
+        let terms = json!({"exposure": {"payer": "$1"}, "on_client_abort": on_client_abort});
+        warnings(json!({"price": price, "flow": "metered", "metered": terms}))
+    }
+
+    fn tokens(more: Value) -> Value {
+        let mut price = json!({"input": "$0.0000025", "output": "$0.00001", "max_output": 4096});
+        price.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"per_token": price})
+    }
+
+    fn one(warnings: &[String], words: &str) {
+        assert!(matches!(warnings, [warning] if warning.contains(words)), "{warnings:?}");
+    }
+
+    #[test]
+    fn output_that_is_never_paid_for() {
+        let of = |more: Value| warnings(json!({"price": tokens(more)}));
+        one(&of(json!({"max_output": 0})), "no output is ever paid for");
+        one(
+            &of(json!({"max_output": 0, "output": "0", "reasoning": "$0.1"})),
+            "no output is ever paid for",
+        );
+        let models = json!({"per_token": {"max_output": 0, "models": {"a": {"input": "$0.000001", "output": "0"}, "b": {"input": "$0.000001", "output": "$0.000001"}}}});
+        one(&warnings(json!({"price": models})), "no output is ever paid for");
+        assert_eq!(of(json!({"max_output": 0, "output": "0"})), [""; 0]);
+        assert_eq!(of(json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn trust_for_nothing() {
+        one(
+            &metered(json!({"per_request": "$0.01"}), "estimate"),
+            "usage does not decide this price",
+        );
+        let dynamic = json!({"dynamic": {"base": "$0.01", "multipliers": [{"when": "query_length > 9", "times": 2}]}});
+        one(&metered(dynamic, "estimate"), "usage does not decide this price");
+        assert_eq!(
+            metered(json!({"per_minute": {"amount": "$0.1", "minimum": 1, "maximum": 2}}), "estimate"),
+            [""; 0]
+        );
+        assert_eq!(warnings(json!({"price": {"per_request": "$0.01"}})), [""; 0]);
+    }
+
+    #[test]
+    fn reasoning_that_nobody_pays_for() {
+        let reasons = || tokens(json!({"reasoning": "$0.00002"}));
+        one(&metered(reasons(), "estimate"), "hidden reasoning");
+        assert_eq!(metered(reasons(), "maximum"), [""; 0]);
+        assert_eq!(metered(tokens(json!({})), "estimate"), [""; 0]);
+        assert_eq!(warnings(json!({"price": reasons()})), [""; 0]);
+    }
 }

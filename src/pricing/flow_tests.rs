@@ -101,6 +101,27 @@ fn an_answer_without_usage_is_charged_as_the_route_says() {
 }
 
 #[test]
+fn ids_of_tokens_are_no_fewer_tokens_than_they_are() {
+    let routes = metered(per_token(json!({})));
+    let route = routes.by_index(0).unwrap();
+    for (ids, likely) in [
+        (vec!["7"; 4000].join(","), 4100),
+        (format!("[{0}],[{0}]", vec!["7"; 2000].join(",")), 4100),
+        // 29 bytes of fields, and 4000 × 9 - 1 of ids and commas: ⌈36028 / 4⌉ are more than 4000.
+        (vec!["12345678"; 4000].join(","), 9107),
+    ] {
+        let body = format!("{{\"max_tokens\":10,\"prompt\":[{ids}]}}");
+        let quote = quote(&routes, "/v1/completions", &body).unwrap();
+        let mut left = delivery(None);
+        left.metered.uncounted_text_bytes = 0;
+        left.metered.stale_text_bytes = 0;
+        left.end = End::ClientGone;
+        let charged = quote.charge(route, 0, route.metered(Scheme::Upto).unwrap(), &left).unwrap();
+        assert_eq!(charged.amount.0, u128::from(likely * 25u64).div_ceil(10), "{} bytes", body.len());
+    }
+}
+
+#[test]
 fn a_client_that_leaves_pays_for_what_it_got_or_the_maximum() {
     let gone = |usage| Delivery {
         end: End::ClientGone,

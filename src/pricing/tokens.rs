@@ -127,7 +127,8 @@ impl PerToken {
             return u64::MAX;
         }
         let size = u64::try_from(facts.size).unwrap_or(u64::MAX);
-        tokens_estimate(size).saturating_add(self.estimate.overhead)
+        // Ids are tokens already, of which some have one digit only.
+        tokens_estimate(size).max(tokens.token_ids).saturating_add(self.estimate.overhead)
     }
 
     /// The most tokens that one choice of an answer can have.
@@ -165,6 +166,22 @@ impl PerToken {
         table?.rates.get(offer)?.cost(counts)
     }
 
+    /// Whether any output costs something.
+    pub(crate) fn charges_output(&self) -> bool {
+        let costs = |rates: &Rates<4>| matches!(rates.numerators, [_, _, output, reasoning] if output > 0 || reasoning > 0);
+        self.tables().any(|table| table.rates.iter().any(costs))
+    }
+
+    /// Whether reasoning has a rate of its own.
+    pub(crate) fn charges_reasoning(&self) -> bool {
+        let differs = |rates: &Rates<4>| matches!(rates.numerators, [_, _, output, reasoning] if output != reasoning);
+        self.tables().any(|table| table.rates.iter().any(differs))
+    }
+
+    fn tables(&self) -> impl Iterator<Item = &TokenTable> {
+        self.models.iter().map(|(_, table)| table).chain(&self.other)
+    }
+
     /// The most that one request with the given input can cost in each offer, whatever the model: for warnings.
     pub(crate) fn highest(&self, offers: usize) -> Vec<Atomic> {
         let input = self.max_input.unwrap_or(self.estimate.overhead);
@@ -173,8 +190,7 @@ impl PerToken {
             output: self.max_output,
             ..Usage::default()
         };
-        let tables = || self.models.iter().map(|(_, table)| table).chain(&self.other);
-        let highest = |offer: usize| tables().filter_map(|table| most(table.rates.get(offer)?, &at_most)).max();
+        let highest = |offer: usize| self.tables().filter_map(|table| most(table.rates.get(offer)?, &at_most)).max();
         (0..offers).map(|offer| highest(offer).unwrap_or_default()).collect()
     }
 
