@@ -132,7 +132,7 @@ fn what_was_paid_up_front_and_not_delivered_is_said_to_be() {
 fn what_cannot_be_settled_up_front_never_reaches_the_backend() {
     for (reply, status, reason, then) in [
         (NOT_SETTLED, 402, "insufficient_funds", "taken"),
-        (CalloutReply::Lost, 503, "settlement_pending", "settlement_pending"),
+        (CalloutReply::Lost, 503, "settlement_pending", "taken"),
         (CalloutReply::NotSent, 503, "facilitator_unavailable", "taken"),
     ] {
         let mut world = world(&json!({"flow": "upfront"}));

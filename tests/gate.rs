@@ -39,7 +39,7 @@ impl From<Released> for Out {
         match effect {
             Released::Answer(answer) => Self::Answer(answer),
             Released::Edit(edits) => Self::Edit(edits),
-            Released::Forward(..) | Released::End(_) => Self::Other,
+            Released::Forward(..) | Released::End(_) | Released::Again(..) => Self::Other,
         }
     }
 }
@@ -349,7 +349,13 @@ fn an_unknown_settlement_is_never_a_new_challenge() {
         let payment = world.payment(1);
         let settlement = world.settling(&[("payment-signature", &payment)]);
         let pending = answer(world.settled(settlement, &reply));
-        let again = world.refused(&[("payment-signature", &payment)]);
+        // The same payment again is asked about again, before anything else, and by one request at a time.
+        let (_, RequestEffect::Settle(resumed)) = world.request("/paid", &[("payment-signature", &payment)], None) else {
+            panic!("not resumed")
+        };
+        assert_eq!(resumed.call().endpoint, Endpoint::Settle);
+        assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 409);
+        let again = answer(world.settled(*resumed, &reply));
         for answer in [pending, again] {
             assert_eq!(
                 (answer.status, body(&answer)["error"].as_str()),
@@ -359,7 +365,7 @@ fn an_unknown_settlement_is_never_a_new_challenge() {
             assert!(header(&answer, "retry-after").is_some() && header(&answer, "payment-required").is_none());
             assert!(body(&answer).get("accepts").is_none());
         }
-        assert_eq!(world.counted(&Note::Settled("unknown")), 1);
+        assert_eq!(world.counted(&Note::Settled("unknown")), 2);
     }
 }
 
@@ -679,7 +685,7 @@ fn a_settlement_whose_vm_may_end_is_left_pending_and_still_counts_when_it_is_kno
     let refused = br#"{"success":false,"errorReason":"insufficient_funds","transaction":""}"#;
     for (reply, again) in [
         (SETTLED, "nonce_already_used"),
-        (CalloutReply::Lost, "settlement_pending"),
+        (CalloutReply::Lost, "resumed"),
         (
             CalloutReply::Answered {
                 status: 200,
@@ -698,7 +704,8 @@ fn a_settlement_whose_vm_may_end_is_left_pending_and_still_counts_when_it_is_kno
         match world.request("/paid", &[("payment-signature", &payment)], None).1 {
             RequestEffect::Answer(answer) => assert_eq!(body(&answer)["error"], again),
             RequestEffect::Verify(_) => assert_eq!(again, "verifying"),
-            RequestEffect::Forward(_) | RequestEffect::Settle(_) => panic!("let through"),
+            RequestEffect::Settle(_) => assert_eq!(again, "resumed"),
+            RequestEffect::Forward(_) => panic!("let through"),
         }
     }
 }

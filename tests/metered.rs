@@ -42,6 +42,7 @@ fn configuration(terms: &Value) -> Value {
         "pay_to": {"eip155": support::SELLER.to_string()},
         "accept": [{"scheme": "upto", "network": "eip155:84532", "asset": "USDC", "transfer": "permit", "spender": SPENDER.to_string()}],
         "facilitators": [{"cluster": "facilitator", "url": "http://127.0.0.1:4022"}],
+        "settlement": {"retries": 0},
         "unmatched": "deny",
         "routes": [{
             "name": "chat", "match": {"path": PATH}, "flow": "metered", "metered": terms,

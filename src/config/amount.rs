@@ -63,6 +63,18 @@ impl<'v> Amounts<'v> {
         found.map(|(_, decimal)| *decimal)
     }
 
+    /// The amounts in millionths, rounded up; what is beyond 64 bits is as much as they hold.
+    pub(super) fn millionths(&self) -> Vec<(Box<str>, u64)> {
+        let millionths = |decimal: Decimal| {
+            decimal
+                .to_atomic(6)
+                .map_or(u64::MAX, |units| u64::try_from(units.0).unwrap_or(u64::MAX))
+        };
+        let all = self.by_currency.iter();
+        all.map(|(currency, decimal)| (Box::from(*currency), millionths(*decimal)))
+            .collect()
+    }
+
     /// Whether it is nothing in every currency.
     pub(super) fn is_zero(&self) -> bool {
         self.by_currency.iter().all(|(_, decimal)| decimal.is_zero())

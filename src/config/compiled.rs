@@ -10,6 +10,8 @@ pub struct Config {
     pub facilitators: Vec<Facilitator>,
     /// What is decided before a facilitator is asked.
     pub pre_check: PreCheck,
+    /// What is done about settlements whose outcome is not known.
+    pub settlement: SettlementPolicy,
     /// How long a price of the configuration before stays good after a reload, in seconds.
     pub quote_grace: u64,
     /// What `resource` URLs are built on: scheme, authority and optional path prefix, without a trailing slash.
@@ -59,6 +61,27 @@ pub struct PreCheck {
     pub eoa_sized: SmartWalletPolicy,
     /// What to do with a signature of another length.
     pub other: SmartWalletPolicy,
+}
+
+/// What is done about settlements whose outcome is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SettlementPolicy {
+    /// How often one is sent again, at most.
+    pub retries: u32,
+    /// For how long, from its first sending on, in milliseconds.
+    pub retry_budget_ms: u64,
+    /// Up to how much "nonce used" counts as settled after an attempt without an answer, in millionths, for each currency.
+    pub accept_used_nonce_up_to: Vec<(Box<str>, u64)>,
+}
+
+impl Default for SettlementPolicy {
+    fn default() -> Self {
+        Self {
+            retries: 3,
+            retry_budget_ms: 60_000,
+            accept_used_nonce_up_to: vec![("usd".into(), 1_000_000)],
+        }
+    }
 }
 
 /// What to do with a signature that may be a smart wallet's (EIP-1271, ERC-6492).

@@ -28,7 +28,7 @@ mod warnings;
 mod wire_struct;
 mod wording;
 
-pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SmartWalletPolicy};
+pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SettlementPolicy, SmartWalletPolicy};
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use wire_struct::json_text;
@@ -49,6 +49,7 @@ const KNOWN: &[&str] = &[
     "assets",
     "facilitators",
     "pre_check",
+    "settlement",
     "quote_grace",
     "public_url",
     "unmatched",
@@ -59,7 +60,7 @@ const KNOWN: &[&str] = &[
 ];
 
 /// Sections that other versions have.
-const LATER: &[&str] = &["settlement", "ledger", "redeliver", "limits", "metered", "flow", "verify"];
+const LATER: &[&str] = &["ledger", "redeliver", "limits", "metered", "flow", "verify"];
 
 /// Parses and checks a configuration: JSON as Envoy makes it of a `google.protobuf.Struct`, so that 6 may be 6.0.
 ///
@@ -116,6 +117,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let compiled = routes::read(routes_node, &base, errors);
     let access = policy::access(fields.get("access"), errors);
     let max_claims = policy::max_claims(fields.get("replay"), errors);
+    let settlement = policy::settlement(fields.get("settlement"), errors);
     let quote_grace = policy::quote_grace(fields.get("quote_grace"), errors);
     let public_url = policy::public_url(fields.get("public_url"), errors);
     if !errors.is_empty() {
@@ -126,6 +128,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let mut config = Config {
         facilitators,
         pre_check,
+        settlement,
         quote_grace,
         public_url,
         routes: Routes::new(routes, deny_unmatched?),

@@ -1,8 +1,9 @@
 //! The small sections: `pre_check`, `access`, `replay`, `challenge`, `public_url`.
 
+use super::amount::{Amounts, Least};
 use super::fields::{Errors, Node};
 use super::text::{is_header_name, is_header_value, parse_url};
-use super::{Access, BodyStyle, Bypass, ChallengeStyle, PreCheck, Secret, SmartWalletPolicy};
+use super::{Access, BodyStyle, Bypass, ChallengeStyle, PreCheck, Secret, SettlementPolicy, SmartWalletPolicy};
 
 /// Reads `pre_check`.
 pub(super) fn pre_check(node: Option<Node<'_>>, errors: &mut Errors) -> PreCheck {
@@ -98,6 +99,28 @@ pub(super) fn max_claims(node: Option<Node<'_>>, errors: &mut Errors) -> u32 {
     let claims = fields.and_then(|fields| fields.get("max_claims"));
     let claims = claims.and_then(|node| node.whole(1_000, 100_000_000, errors));
     claims.and_then(|claims| u32::try_from(claims).ok()).unwrap_or(1_000_000)
+}
+
+/// Reads `settlement`.
+pub(super) fn settlement(node: Option<Node<'_>>, errors: &mut Errors) -> SettlementPolicy {
+    let mut policy = SettlementPolicy::default();
+    let known = ["retries", "retry_budget", "accept_used_nonce_up_to"];
+    let Some(fields) = node.and_then(|node| node.fields(&known, &[], errors)) else {
+        return policy;
+    };
+    if let Some(retries) = fields.get("retries").and_then(|node| node.whole(0, 10, errors)) {
+        policy.retries = u32::try_from(retries).unwrap_or(u32::MAX);
+    }
+    if let Some(budget) = fields.get("retry_budget").and_then(|node| node.milliseconds(0, 600_000, errors)) {
+        policy.retry_budget_ms = budget;
+    }
+    if let Some(amounts) = fields
+        .get("accept_used_nonce_up_to")
+        .and_then(|node| Amounts::read(&node, Least::Zero, errors))
+    {
+        policy.accept_used_nonce_up_to = amounts.millionths();
+    }
+    policy
 }
 
 /// Reads `quote_grace`.

@@ -105,6 +105,8 @@ pub enum Released {
     Answer(Answer),
     /// It was delivered already, but for its end.
     End(EndEffect),
+    /// Nothing yet: send it again after so many milliseconds, whether or not the client waits.
+    Again(Box<Settlement>, u64),
 }
 
 /// What the host does with the end of a metered answer.

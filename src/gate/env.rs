@@ -60,7 +60,7 @@ pub enum Note {
     Refused(Refusal),
     /// /verify ended: `valid`, `refused`, `unavailable`.
     Verified(&'static str),
-    /// /settle ended: `settled`, `refused`, `unknown`, `unavailable`.
+    /// /settle ended: `settled`, `inferred`, `refused`, `unknown`, `unavailable`.
     Settled(&'static str),
     /// Money came in: symbol, v1 name of the network, millionths of a token.
     Earned(Box<str>, Box<str>, u128),
@@ -70,6 +70,8 @@ pub enum Note {
     ServedUnsettled,
     /// What the backend said it used costs more than was quoted: no more than the quote is charged.
     UsageAboveQuote,
+    /// A settlement without a known outcome is sent again.
+    SettlementRetried,
     /// A payment was taken at a price of the configuration before.
     FormerQuote,
     /// The backend's `Settlement-Overrides` could not be followed.

@@ -59,15 +59,19 @@ impl Hold {
         if self.state != State::Wanted {
             return Ok(());
         }
-        let change = env
-            .claims
-            .claim(env.store, &self.key, self.expiry, env.now)
-            .map_err(|held| match held {
-                Held::InUse => Refusal::PaymentInUse,
-                Held::Pending => Refusal::SettlementPending,
-                Held::Spent => Refusal::NonceAlreadyUsed,
-                Held::Full | Held::Contended => Refusal::ClaimsUnavailable,
-            })?;
+        let change = env.claims.claim(env.store, &self.key, self.expiry, env.now).map_err(refusal_of)?;
+        self.state = State::Held;
+        note(Ok(change), env);
+        Ok(())
+    }
+
+    /// Takes over a claim whose settlement is pending, to find out about it; one request at a time can.
+    ///
+    /// # Errors
+    ///
+    /// Why the payment cannot be used now.
+    pub(super) fn resume(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+        let change = env.claims.retake(env.store, &self.key, self.expiry, env.now).map_err(refusal_of)?;
         self.state = State::Held;
         note(Ok(change), env);
         Ok(())
@@ -129,7 +133,7 @@ impl Hold {
     /// Leaves the claim as pending for the case that this request cannot end it: the VM may be gone before it can.
     pub(super) fn leave_pending(&mut self, env: &mut Env<'_>) {
         if self.state == State::Held {
-            self.keep_pending(env);
+            note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
             self.state = State::LeftPending;
         }
     }
@@ -143,6 +147,15 @@ impl Hold {
     pub(super) fn spend(&self, env: &mut Env<'_>) {
         self.close(env);
         note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
+    }
+}
+
+fn refusal_of(held: Held) -> Refusal {
+    match held {
+        Held::InUse => Refusal::PaymentInUse,
+        Held::Pending => Refusal::SettlementPending,
+        Held::Spent => Refusal::NonceAlreadyUsed,
+        Held::Full | Held::Contended => Refusal::ClaimsUnavailable,
     }
 }
 

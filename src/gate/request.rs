@@ -14,7 +14,7 @@ use super::sale::Sale;
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
-use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Selection};
+use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
@@ -183,6 +183,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         payment,
         proven,
         payer: approved.payer,
+        resumes: false,
         hold: Hold::new(approved.claim, approved.expiry),
     };
     if let Err(answer) = hold(&mut sale, approved.claiming, env) {
@@ -213,9 +214,23 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     sale.hold.entrust(trust);
     let held = sale.hold.check(env).and_then(|()| match claiming {
         Claiming::OnceVerified => Ok(()),
-        Claiming::AtOnce => sale.hold.take(env),
+        Claiming::AtOnce => take(sale, env),
     });
     held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))
+}
+
+/// Takes the claim. One whose settlement is pending is taken over, to find out about it: not where the answer may have been delivered
+/// already, nor where it may have cost less than the quote.
+fn take(sale: &mut Sale, env: &mut Env<'_>) -> Result<(), Refusal> {
+    let resumable = sale.proven && sale.offer(env).is_some_and(|offer| offer.scheme == Scheme::Exact);
+    match sale.hold.take(env) {
+        Err(Refusal::SettlementPending) if resumable => {
+            sale.hold.resume(env)?;
+            sale.resumes = true;
+            Ok(())
+        }
+        taken => taken,
+    }
 }
 
 /// The price that this payment was quoted before the configuration changed, where it is still good.

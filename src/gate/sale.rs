@@ -27,6 +27,8 @@ pub(super) struct Sale {
     pub(super) payer: String,
     /// Whether the payer's own signature was found here; else only the facilitator can vouch for it.
     pub(super) proven: bool,
+    /// Whether an earlier request sent its settlement and never knew the outcome: that is to be known before anything else.
+    pub(super) resumes: bool,
     /// The claim on it.
     pub(super) hold: Hold,
 }

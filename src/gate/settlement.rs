@@ -21,7 +21,49 @@ pub struct Settlement {
     amount: Atomic,
     waits: Waits,
     call: Call,
+    tries: Tries,
 }
+
+/// How often a settlement was sent, and what came of that.
+pub(super) struct Tries {
+    made: u32,
+    began_ms: u64,
+    /// An attempt may have gone through.
+    doubt: bool,
+    /// The transaction that an answer named.
+    named: Option<String>,
+}
+
+impl Tries {
+    /// Nothing was sent yet.
+    pub(super) fn first(env: &Env<'_>) -> Self {
+        Self {
+            made: 0,
+            began_ms: env.now_ms,
+            doubt: false,
+            named: None,
+        }
+    }
+
+    /// An earlier request with the same payment sent it, and never knew.
+    pub(super) fn in_doubt(env: &Env<'_>) -> Self {
+        Self {
+            doubt: true,
+            ..Self::first(env)
+        }
+    }
+
+    /// After how many milliseconds it is to be sent again: half a second, and twice as long each time. `None`: not any more.
+    fn again_in(&self, sale: &Sale, env: &Env<'_>) -> Option<u64> {
+        let policy = &env.config.settlement;
+        let ms = FIRST_RETRY_MS.checked_shl(self.made.saturating_sub(1)).unwrap_or(u64::MAX);
+        let is_late = env.now_ms.saturating_add(ms) > self.began_ms.saturating_add(policy.retry_budget_ms);
+        (self.made <= policy.retries && !is_late && !sale.hold.has_lapsed(env)).then_some(ms)
+    }
+}
+
+/// How soon a settlement without an answer is sent again.
+const FIRST_RETRY_MS: u64 = 500;
 
 /// What waits for a settlement.
 enum Waits {
@@ -43,13 +85,19 @@ pub(super) enum Due {
 
 impl Settlement {
     /// Before the backend is asked.
-    pub(super) fn upfront(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    pub(super) fn upfront(sale: Sale, edits: Edits, tries: Tries, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         let amount = sale.offer(env).map_or(Atomic(0), |offer| offer.amount);
         match sale.call(Endpoint::Settle, None, env) {
             Some(call) => {
                 env.notes.attribute("outcome", "settling");
                 let waits = Waits::Request(edits);
-                let settlement = Self { sale, amount, waits, call };
+                let settlement = Self {
+                    sale,
+                    amount,
+                    waits,
+                    call,
+                    tries,
+                };
                 (Gate::Paying, RequestEffect::Settle(Box::new(settlement)))
             }
             None => (Gate::Answered, RequestEffect::Answer(not_sent(&sale, env))),
@@ -76,7 +124,14 @@ impl Settlement {
                 // What the access log says if the client leaves before the outcome is known.
                 env.notes.attribute("outcome", "settling");
                 let waits = Waits::Headers(edits);
-                let settlement = Self { sale, amount, waits, call };
+                let tries = Tries::first(env);
+                let settlement = Self {
+                    sale,
+                    amount,
+                    waits,
+                    call,
+                    tries,
+                };
                 (Gate::Settling, ResponseEffect::Settle(Box::new(settlement)))
             }
             None => (Gate::Answered, ResponseEffect::Answer(not_sent(&sale, env))),
@@ -94,18 +149,26 @@ impl Settlement {
         match sale.call(Endpoint::Settle, Some(amount), env) {
             Some(call) => {
                 let waits = Waits::End { place };
-                Due::Settlement(Box::new(Self { sale, amount, waits, call }))
+                let tries = Tries::first(env);
+                Due::Settlement(Box::new(Self {
+                    sale,
+                    amount,
+                    waits,
+                    call,
+                    tries,
+                }))
             }
             // Cannot happen: the same call was made for /verify.
             None => Due::Nothing(unsettled(&sale, "no facilitator", env)),
         }
     }
 
-    /// The client left before the call was sent. Gives the settlement back if it is to be sent all the same, because the client has
+    /// The client left before the call was sent, or sent again. Gives the settlement back if it is to be sent all the same, because the client has
     /// had what it pays for; else the payment is given back.
     pub fn abandon(self: Box<Self>, env: &mut Env<'_>) -> Option<Box<Self>> {
         match self.waits {
             Waits::End { .. } => Some(self),
+            _ if self.tries.made > 0 => Some(self),
             Waits::Request(_) | Waits::Headers(_) => {
                 env.notes.event(Note::Released);
                 self.sale.hold.release(env);
@@ -138,20 +201,22 @@ impl Settlement {
         self.sale.receipt_name()
     }
 
-    /// The facilitator answered, or the call failed: ends the claim and says what becomes of the answer.
+    /// The facilitator answered, or the call failed: ends the claim and says what becomes of the answer, or that it is to be sent again.
     ///
-    /// Must be called exactly once for each settlement, client or no client.
-    pub fn settled(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
-        let outcome = match (reply, &self.waits) {
-            (CalloutReply::NotSent, Waits::Request(_) | Waits::Headers(_)) => return Released::Answer(not_sent(&self.sale, env)),
-            (CalloutReply::NotSent, Waits::End { .. }) => {
-                return Released::End(unsettled(&self.sale, "it cannot be reached", env));
-            }
-            (CalloutReply::Lost, _) => Settle::Unknown {
+    /// Must be called exactly once for each sending, client or no client.
+    pub fn settled(mut self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
+        self.tries.made = self.tries.made.saturating_add(1);
+        let outcome = match reply {
+            CalloutReply::NotSent if !self.tries.doubt => return self.not_sent(env),
+            CalloutReply::NotSent => Settle::Unknown {
+                why: "it cannot be reached".into(),
+                transaction: None,
+            },
+            CalloutReply::Lost => Settle::Unknown {
                 why: "it did not answer".into(),
                 transaction: None,
             },
-            (CalloutReply::Answered { status, body }, _) => match self.sale.offer(env) {
+            CalloutReply::Answered { status, body } => match self.sale.offer(env) {
                 Some(offer) => parse_settle(*status, body, &offer.asset.network, false),
                 None => Settle::Unknown {
                     why: "the offer is gone".into(),
@@ -160,7 +225,9 @@ impl Settlement {
             },
         };
         match outcome {
-            Settle::Settled(settled) => self.paid(&settled, env),
+            Settle::Settled(settled) => self.paid(&settled, "settled", env),
+            // What was sent before may have gone through: then the balance is gone because it was.
+            Settle::Refused { reason, transaction, .. } if self.tries.doubt => self.doubtful(&reason, transaction, env),
             Settle::Refused {
                 reason,
                 refusal,
@@ -173,19 +240,71 @@ impl Settlement {
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
+            Settle::NonceUsed { reason, transaction } if self.tries.doubt => self.used(&reason, transaction, env),
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
                 self.sale.hold.spend(env);
                 self.refused(Refusal::NonceAlreadyUsed, &reason, transaction, env)
             }
-            Settle::Unknown { why, transaction } => self.unknown(&why, transaction, env),
+            Settle::Unknown { why, transaction } => self.doubtful(&why, transaction, env),
         }
     }
 
-    fn paid(self, settled: &Settled, env: &mut Env<'_>) -> Released {
+    /// The facilitator certainly did not get the request: another one may be asked, where the payment is not bound to this one. What was
+    /// delivered is worth waiting for this one.
+    fn not_sent(mut self, env: &mut Env<'_>) -> Released {
+        let next = self.sale.offer(env).and_then(|offer| env.supported.next(&offer, &self.sale.ready));
+        if let Some(ready) = next {
+            self.sale.ready = ready;
+            if let Some(call) = self.sale.call(Endpoint::Settle, Some(self.amount), env) {
+                self.call = call;
+                return Released::Again(Box::new(self), 0);
+            }
+        }
+        match self.waits {
+            Waits::Request(_) | Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
+            Waits::End { .. } => match self.tries.again_in(&self.sale, env) {
+                Some(ms) => Released::Again(Box::new(self), ms),
+                None => Released::End(unsettled(&self.sale, "it cannot be reached", env)),
+            },
+        }
+    }
+
+    /// The money may have moved: the same settlement is sent again, as long as there is any use in it.
+    fn doubtful(mut self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
+        self.tries.doubt = true;
+        self.tries.named = transaction.or(self.tries.named);
+        match self.tries.again_in(&self.sale, env) {
+            Some(ms) => {
+                env.notes.event(Note::SettlementRetried);
+                Released::Again(Box::new(self), ms)
+            }
+            None => {
+                let named = self.tries.named.take();
+                self.unknown(why, named, env)
+            }
+        }
+    }
+
+    /// The nonce has been used, after an attempt of ours without an answer: by that attempt, or by the payer, who can burn a nonce. It counts
+    /// as ours if a transaction of this settlement was named, or if so little is at stake, once per payer and hour.
+    fn used(self, reason: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
+        let named = transaction.or_else(|| self.tries.named.clone());
+        if named.is_none() && !trust::infers(&self.sale, self.amount, env) {
+            return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), None, env);
+        }
+        let settled = Settled {
+            transaction: named.unwrap_or_default(),
+            payer: None,
+            amount: None,
+        };
+        self.paid(&settled, "inferred", env)
+    }
+
+    fn paid(self, settled: &Settled, outcome: &'static str, env: &mut Env<'_>) -> Released {
         let Self { sale, amount, waits, .. } = self;
         sale.hold.spend(env);
-        env.notes.event(Note::Settled("settled"));
+        env.notes.event(Note::Settled(outcome));
         env.notes.attribute("outcome", "paid");
         env.notes.attribute("settled", amount.0.to_string());
         env.notes.attribute("transaction", &*settled.transaction);

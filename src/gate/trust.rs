@@ -59,6 +59,19 @@ pub(super) fn ban(sale: &Sale, env: &mut Env<'_>) {
     }
 }
 
+/// Whether "nonce used" counts as settled where nothing proves it: for little money, and for one payment of a payer in an hour.
+pub(super) fn infers(sale: &Sale, amount: Atomic, env: &mut Env<'_>) -> bool {
+    const HOUR: u64 = 3600;
+    let Some(offer) = sale.offer(env) else { return false };
+    let limits = &env.config.settlement.accept_used_nonce_up_to;
+    let limit = limits.iter().find(|(currency, _)| *currency == offer.asset.currency);
+    if limit.is_none_or(|(_, most)| millionths(amount, &offer.asset) > *most) {
+        return false;
+    }
+    let payer = ClaimKey::payer(env.secret, "", "inferred", &sale.payer);
+    env.bans().banned(env.store, &payer, env.now).is_none() && env.bans().ban(env.store, &payer, env.now.plus(HOUR), env.now).is_ok()
+}
+
 fn key(sale: &Sale, env: &Env<'_>) -> Option<ClaimKey> {
     Some(ClaimKey::payer(env.secret, &sale.route(env)?.name, "", &sale.payer))
 }

@@ -8,7 +8,7 @@ use super::env::{Env, Note};
 use super::redirect;
 use super::response::{Forwarding, Kept, Response};
 use super::sale::Sale;
-use super::settlement::Settlement;
+use super::settlement::{Settlement, Tries};
 use crate::pricing::{Flow, Offer, Start};
 use crate::x402::Refusal;
 use crate::x402::facilitator::{Verify, parse_verify};
@@ -43,6 +43,7 @@ pub(super) fn proceed(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, Req
     // What nobody can vouch for here is verified before anything else happens: nothing may be had for a made-up signature.
     let start = if sale.proven { start } else { Start::Verified };
     match (flow, start) {
+        _ if sale.resumes => settle_first(sale, edits, env),
         (Flow::Upfront, _) if sale.proven => settle_first(sale, edits, env),
         (_, Start::Checked) => go_on(sale, edits, env),
         (_, Start::Meanwhile) => {
@@ -66,7 +67,10 @@ fn go_on(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
 /// The money moves before anything else does.
 fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     match told(&sale, edits, env) {
-        Some(edits) => Settlement::upfront(sale, edits, env),
+        Some(edits) => {
+            let tries = if sale.resumes { Tries::in_doubt(env) } else { Tries::first(env) };
+            Settlement::upfront(sale, edits, tries, env)
+        }
         None => unavailable(&sale, env),
     }
 }

@@ -32,6 +32,8 @@ pub(super) struct GateRoot {
     context: u32,
     worker: Option<Rc<Worker>>,
     settling: HashMap<CalloutToken, Settling>,
+    /// Settlements that are to be sent again, and when.
+    later: Vec<(u64, Job)>,
     asking: HashMap<CalloutToken, usize>,
     /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
     patience: u64,
@@ -52,6 +54,7 @@ impl GateRoot {
             context,
             worker: None,
             settling: HashMap::new(),
+            later: Vec::new(),
             asking: HashMap::new(),
             patience: u64::MAX,
             chores_due: 0,
@@ -86,23 +89,41 @@ impl GateRoot {
                 settlement,
                 until,
             };
-            match callout::send(&worker.config, job.settlement.call()) {
-                Ok(token) => {
-                    self.patience = self.patience.min(job.until.unwrap_or(u64::MAX));
-                    self.settling.insert(token, Settling { job, sent_at: abi::now() });
-                }
-                Err(_) => finish(worker, job, &CalloutReply::NotSent),
+            self.send(worker, job);
+        }
+    }
+
+    fn send(&mut self, worker: &Worker, job: Job) {
+        self.act_as_root();
+        match callout::send(&worker.config, job.settlement.call()) {
+            Ok(token) => {
+                self.patience = self.patience.min(job.until.unwrap_or(u64::MAX));
+                self.settling.insert(token, Settling { job, sent_at: abi::now() });
             }
+            Err(_) => self.later.extend(finish(worker, job, &CalloutReply::NotSent)),
+        }
+    }
+
+    /// Sends again what it is time for.
+    fn send_again(&mut self, worker: &Worker, now: u64) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
+        self.later = later;
+        for (_, job) in due {
+            self.send(worker, job);
         }
     }
 
     /// Lets streams end that have waited long enough for their receipt. Their settlements go on.
     fn lose_patience(&mut self, worker: &Worker, now: u64) {
-        let waiting = || self.settling.values().filter(|settling| worker.waits(settling.job.context));
+        let sent = self.settling.values().map(|settling| &settling.job);
+        let jobs = sent.chain(self.later.iter().map(|(_, job)| job));
         let (mut overdue, mut next) = (Vec::new(), u64::MAX);
-        for (until, settling) in waiting().filter_map(|settling| Some((settling.job.until?, settling))) {
+        for (until, job) in jobs
+            .filter(|job| worker.waits(job.context))
+            .filter_map(|job| Some((job.until?, job)))
+        {
             if until <= now {
-                overdue.push((settling.job.context, settling.job.settlement.receipt_name()));
+                overdue.push((job.context, job.settlement.receipt_name()));
             } else {
                 next = next.min(until);
             }
@@ -171,7 +192,7 @@ impl GateRoot {
     }
 
     fn is_idle(&self) -> bool {
-        self.settling.is_empty() && self.worker.as_ref().is_none_or(|worker| worker.jobs.borrow().is_empty())
+        self.settling.is_empty() && self.later.is_empty() && self.worker.as_ref().is_none_or(|worker| worker.jobs.borrow().is_empty())
     }
 }
 
@@ -193,19 +214,36 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
     }
 }
 
-/// Ends a settlement: the claim in any case, the answer if its client is still there.
-fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
+/// Ends a settlement: the claim in any case, the answer if its client is still there. Or gives it back, to be sent again at a time.
+fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) -> Option<(u64, Job)> {
+    let Job {
+        context,
+        settlement,
+        until,
+    } = job;
     // Asked in this order: see `Worker::waiting`.
-    let alive = worker.waits_no_more(job.context) && abi::set_effective_context(job.context).is_ok();
-    let (job_context, announced) = (job.context, job.settlement.receipt_name());
-    let effect = worker.with_env(|env| job.settlement.settled(reply, env));
+    let alive = worker.waits(context) && abi::set_effective_context(context).is_ok();
+    let announced = settlement.receipt_name();
+    let effect = worker.with_env(|env| settlement.settled(reply, env));
+    if let Released::Again(settlement, ms) = effect {
+        let at = abi::now().saturating_add(ms.saturating_mul(1_000_000));
+        abi::set_tick(SOON);
+        let job = Job {
+            context,
+            settlement,
+            until,
+        };
+        return Some((at, job));
+    }
+    worker.waits_no_more(context);
     if !alive {
-        return;
+        return None;
     }
     match effect {
+        Released::Again(..) => {}
         Released::Forward(edits, gate) => {
             worker::apply(Map::Request, &edits);
-            worker.leave(job_context, *gate);
+            worker.leave(context, *gate);
             let _ = abi::resume(Stream::Request);
         }
         Released::Edit(edits) => {
@@ -215,6 +253,7 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) {
         Released::Answer(answer) => worker::answer(&answer),
         Released::End(effect) => ending::end(&effect, announced),
     }
+    None
 }
 
 /// Logs a line from one of the workers only: each of them, the main thread and a canary run `on_configure`.
@@ -238,7 +277,7 @@ impl Context for GateRoot {
                 .metrics
                 .borrow_mut()
                 .took(Endpoint::Settle, abi::now().saturating_sub(sent_at));
-            finish(&worker, job, &arrived.reply());
+            self.later.extend(finish(&worker, job, &arrived.reply()));
         }
         self.act_as_root();
         self.leave_if_idle();
@@ -250,7 +289,8 @@ impl Context for GateRoot {
         if let Some(worker) = &self.worker {
             let mut queued = worker.jobs.borrow_mut();
             let sent = self.settling.values_mut().map(|settling| &mut settling.job);
-            for job in sent.chain(queued.iter_mut()) {
+            let later = self.later.iter_mut().map(|(_, job)| job);
+            for job in sent.chain(later).chain(queued.iter_mut()) {
                 worker.with_env(|env| job.settlement.leave_pending(env));
             }
         }
@@ -280,11 +320,19 @@ impl RootContext for GateRoot {
             self.end_overdue(&worker, now);
             self.chores(&worker);
         }
+        self.send_again(&worker, now);
         if now >= self.patience {
             self.lose_patience(&worker, now);
         }
-        let patience = Duration::from_nanos(self.patience.saturating_sub(now)).saturating_add(SOON);
-        abi::set_tick(IDLE.min(patience));
+        let next = self
+            .later
+            .iter()
+            .map(|(at, _)| *at)
+            .chain([self.patience])
+            .min()
+            .unwrap_or(u64::MAX);
+        let wait = Duration::from_nanos(next.saturating_sub(now)).saturating_add(SOON);
+        abi::set_tick(IDLE.min(wait));
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {

@@ -22,7 +22,7 @@ impl Metrics {
         for outcome in ["valid", "refused", "unavailable"] {
             self.id(Metric::Counter, format!("x402_verifications.outcome.{outcome}"));
         }
-        for outcome in ["settled", "refused", "unknown", "unavailable"] {
+        for outcome in ["settled", "inferred", "refused", "unknown", "unavailable"] {
             self.id(Metric::Counter, format!("x402_settlements.outcome.{outcome}"));
         }
         for name in [
@@ -57,6 +57,7 @@ impl Metrics {
             Note::Released => ("x402_released".into(), 1),
             Note::ServedUnsettled => ("x402_served_unsettled".into(), 1),
             Note::UsageAboveQuote => ("x402_usage_above_quote".into(), 1),
+            Note::SettlementRetried => ("x402_settlement_retries".into(), 1),
             Note::FormerQuote => ("x402_former_quotes".into(), 1),
             Note::OverrideIgnored => ("x402_overrides_ignored".into(), 1),
             Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),

@@ -15,6 +15,8 @@ pub enum State {
     InUse,
     /// Its settlement was sent and the outcome is not known.
     Pending,
+    /// As `Pending`, and whoever sent it may yet hear of it: nobody else may find out.
+    Left,
     /// As `Pending`, and one request is finding out.
     Retaken,
     /// The money has moved.
@@ -26,6 +28,7 @@ impl State {
         match self {
             Self::InUse => b'u',
             Self::Pending => b'p',
+            Self::Left => b'l',
             Self::Retaken => b'r',
             Self::Spent => b's',
         }
@@ -36,6 +39,7 @@ impl State {
         match byte {
             b'u' => Self::InUse,
             b'p' => Self::Pending,
+            b'l' => Self::Left,
             b'r' => Self::Retaken,
             _ => Self::Spent,
         }

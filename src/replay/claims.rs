@@ -57,7 +57,7 @@ impl Claims {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found.map(|record| record.state) {
                 Some(State::InUse | State::Retaken) => Edit::Keep(Err(Held::InUse)),
-                Some(State::Pending) => Edit::Keep(Err(Held::Pending)),
+                Some(State::Pending | State::Left) => Edit::Keep(Err(Held::Pending)),
                 Some(State::Spent) => Edit::Keep(Err(Held::Spent)),
                 None if bucket.others() >= self.capacity() => Edit::Keep(Err(Held::Full)),
                 None => put(bucket, key, State::InUse, expiry.max(now)).map(Ok),
@@ -72,7 +72,7 @@ impl Claims {
     ///
     /// # Errors
     ///
-    /// [`Held`], and then nothing was changed; `Held::Pending` does not occur. A claim that is not there (any more) is
+    /// [`Held`], and then nothing was changed; `Held::Pending` only for one that was left ([`Claims::mark_left`]). A claim that is not there (any more) is
     /// taken as by [`Claims::claim`], but as one whose settlement may have been sent.
     pub fn retake(
         &self,
@@ -85,6 +85,7 @@ impl Claims {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found.map(|record| record.state) {
                 Some(State::InUse | State::Retaken) => Edit::Keep(Err(Held::InUse)),
+                Some(State::Left) => Edit::Keep(Err(Held::Pending)),
                 Some(State::Spent) => Edit::Keep(Err(Held::Spent)),
                 None if bucket.others() >= self.capacity() => Edit::Keep(Err(Held::Full)),
                 Some(State::Pending) | None => put(bucket, key, State::Retaken, expiry.max(now)).map(Ok),
@@ -125,7 +126,7 @@ impl Claims {
             let bucket = Bucket::read(bytes, Some(key), now);
             match bucket.found {
                 Some(Record {
-                    state: State::InUse | State::Retaken | State::Pending,
+                    state: State::InUse | State::Retaken | State::Pending | State::Left,
                     ..
                 }) => take(bucket),
                 _ => Edit::Keep(Change::default()),
@@ -148,6 +149,22 @@ impl Claims {
         now: UnixSeconds,
     ) -> Result<Change, Contended> {
         self.mark(store, key, State::Pending, expiry, now)
+    }
+
+    /// Notes that the settlement was sent and that whoever waits for its outcome may be gone before it comes: as
+    /// [`Claims::mark_pending`], but nobody can take it over.
+    ///
+    /// # Errors
+    ///
+    /// [`Contended`]: the claim stays as it is.
+    pub fn mark_left(
+        &self,
+        store: &(impl SharedStore + ?Sized),
+        key: &ClaimKey,
+        expiry: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<Change, Contended> {
+        self.mark(store, key, State::Left, expiry, now)
     }
 
     /// Notes that the money has moved.

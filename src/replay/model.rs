@@ -11,6 +11,7 @@ enum Operation {
     Release(u8),
     Forgive(u8),
     MarkPending(u8, u64),
+    MarkLeft(u8, u64),
     MarkSpent(u8, u64),
     Sweep(u32, u32),
     Wait(u64),
@@ -25,6 +26,7 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
         4 => key.clone().prop_map(Operation::Release),
         1 => key.clone().prop_map(Operation::Forgive),
         3 => (key.clone(), life.clone()).prop_map(|(key, life)| Operation::MarkPending(key, life)),
+        1 => (key.clone(), life.clone()).prop_map(|(key, life)| Operation::MarkLeft(key, life)),
         2 => (key, life).prop_map(|(key, life)| Operation::MarkSpent(key, life)),
         2 => (0_u32..4, 0_u32..4).prop_map(|(from, to)| Operation::Sweep(from, to)),
         4 => (0_u64..15).prop_map(Operation::Wait),
@@ -58,7 +60,7 @@ impl Model {
             Operation::Claim(key, life) => match self.state(key, now) {
                 None => self.put(key, State::InUse, now.saturating_add(life), now),
                 Some(State::InUse | State::Retaken) => return Err(Held::InUse),
-                Some(State::Pending) => return Err(Held::Pending),
+                Some(State::Pending | State::Left) => return Err(Held::Pending),
                 Some(State::Spent) => return Err(Held::Spent),
             },
             Operation::Retake(key, life) => match self.state(key, now) {
@@ -66,6 +68,7 @@ impl Model {
                     self.put(key, State::Retaken, now.saturating_add(life), now);
                 }
                 Some(State::InUse | State::Retaken) => return Err(Held::InUse),
+                Some(State::Left) => return Err(Held::Pending),
                 Some(State::Spent) => return Err(Held::Spent),
             },
             Operation::Release(key) => match self.state(key, now) {
@@ -83,6 +86,11 @@ impl Model {
             Operation::MarkPending(key, life) => {
                 if self.state(key, now) != Some(State::Spent) {
                     self.put(key, State::Pending, now.saturating_add(life), now);
+                }
+            }
+            Operation::MarkLeft(key, life) => {
+                if self.state(key, now) != Some(State::Spent) {
+                    self.put(key, State::Left, now.saturating_add(life), now);
                 }
             }
             Operation::MarkSpent(key, life) => {
@@ -115,6 +123,9 @@ proptest! {
                 Operation::Forgive(number) => Ok(claims.forgive(&store, &key(number), time)?),
                 Operation::MarkPending(number, life) => {
                     Ok(claims.mark_pending(&store, &key(number), expiry(life), time)?)
+                }
+                Operation::MarkLeft(number, life) => {
+                    Ok(claims.mark_left(&store, &key(number), expiry(life), time)?)
                 }
                 Operation::MarkSpent(number, life) => {
                     Ok(claims.mark_spent(&store, &key(number), expiry(life), time)?)

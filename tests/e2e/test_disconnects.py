@@ -49,16 +49,16 @@ def free_again(world, payment):
 
 
 def held(world, payment):
-    """Nobody knows: it is asked about never again, and offered no new challenge."""
+    """Nobody knows: it is asked about when it is sent again, and offered no new challenge."""
     unpaid(world, at_last(world, payment), 503, "settlement_pending")
-    assert world.count(payment, "settle") == 1
+    assert world.count(payment, "settle") == 2
 
 
 ANSWERS = {
     # name: (what /settle answers first, and afterwards; what has become of the payment)
     "settled": (lambda: [hang(), ok()], spent),
     "refused": (lambda: [hang(refuse("insufficient_funds")), ok()], free_again),
-    "unknown": (lambda: [hang(garbage()), ok()], held),
+    "unknown": (lambda: [hang(garbage()), garbage()], held),
 }
 
 

@@ -264,11 +264,13 @@ def test_settlement_is_unknown(main, name):
     assert main.reached(answer) == 1
     settlements = main.count(payment, "settle")
     assert settlements >= 1
-    for _ in range(3):
+    # Sent again it is asked about again, before anything else.
+    for number in range(3):
         again = main.call("/paid", payment=payment)
         pending(again)
         untouched(main, again)
-    assert main.count(payment, "settle") == settlements
+        assert main.count(payment, "settle") == settlements + number + 1
+    assert main.count(payment, "verify") == 1
 
 
 def test_settled_with_a_page_of_padding(main):

@@ -50,6 +50,7 @@ MAIN: Json = {
     "facilitators": [{"cluster": "facilitator", "url": FACILITATOR_URL, "networks": ["eip155:*", "solana:*"],
                       "verify_timeout": "60s", "settle_timeout": "60s", "headers": FACILITATOR_HEADERS}],
     "pre_check": {"clock_skew": "30s", "max_validity": "1h"},
+    "settlement": {"retries": 0, "accept_used_nonce_up_to": "0"},
     "unmatched": "pass",
     "routes": [
         {"name": "free", "match": {"path": "/free"}, "price": "free"},

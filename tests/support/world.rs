@@ -30,6 +30,7 @@ pub fn configuration() -> Value {
         "pay_to": {"eip155": super::SELLER.to_string()},
         "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
         "facilitators": [{"cluster": "facilitator", "url": "http://127.0.0.1:4022"}],
+        "settlement": {"retries": 0, "accept_used_nonce_up_to": "0"},
         "unmatched": "pass",
         "routes": [
             {"name": "health", "match": {"path": "/healthz"}, "price": "free"},

@@ -1,0 +1,231 @@
+//! Settlements whose outcome is not known: sent again, believed when there is reason to, and taken up by whoever sends the payment again.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)] // tests
+
+mod support;
+
+use serde_json::{Value, json};
+use support::unbase64;
+use support::world::{SETTLED, World, body, configuration};
+use x402_envoy::gate::{CalloutReply, Note, Released, RequestEffect, Settlement};
+
+const GARBAGE: CalloutReply<'static> = CalloutReply::Answered {
+    status: 502,
+    body: b"<html>",
+};
+const NAMED: CalloutReply<'static> = CalloutReply::Answered {
+    status: 200,
+    body: br#"{"success":false,"errorReason":"settlement_pending","transaction":"0x34f0300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0ba"}"#,
+};
+const USED: CalloutReply<'static> = CalloutReply::Answered {
+    status: 200,
+    body: br#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used","transaction":""}"#,
+};
+const REFUSED: CalloutReply<'static> = CalloutReply::Answered {
+    status: 200,
+    body: br#"{"success":false,"errorReason":"insufficient_funds","transaction":""}"#,
+};
+
+/// A world with this policy.
+fn world(policy: &Value) -> World {
+    let mut configuration = configuration();
+    configuration["settlement"] = policy.clone();
+    World::with(&configuration)
+}
+
+fn settling(world: &mut World, nonce: u8) -> Settlement {
+    let payment = world.payment(nonce);
+    world.settling(&[("payment-signature", &payment)])
+}
+
+/// What is to be sent again, after the time that was asked for.
+fn again(world: &mut World, effect: Released) -> Settlement {
+    match effect {
+        Released::Again(settlement, ms) => {
+            world.now += ms.div_ceil(1000);
+            *settlement
+        }
+        _ => panic!("not sent again"),
+    }
+}
+
+fn receipt(effect: Released) -> Value {
+    match effect {
+        Released::Edit(edits) => unbase64(&edits.set.iter().find(|(name, _)| *name == "payment-response").unwrap().1),
+        Released::Answer(answer) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
+        _ => panic!("not released"),
+    }
+}
+
+fn pending(effect: Released) {
+    match effect {
+        Released::Answer(answer) => {
+            assert_eq!((answer.status, body(&answer)["error"].as_str()), (503, Some("settlement_pending")));
+        }
+        _ => panic!("not answered"),
+    }
+}
+
+#[test]
+fn what_has_no_answer_is_sent_again_as_it_was() {
+    let mut world = world(&json!({}));
+    let settlement = settling(&mut world, 1);
+    let first = settlement.call().clone();
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    let settlement = again(&mut world, effect);
+    assert_eq!(*settlement.call(), first);
+    let kept = world.env(|env| Box::new(settlement).abandon(env));
+    let settlement = kept.expect("it was sent: the client's leaving changes nothing");
+    let effect = world.settled(*settlement, &SETTLED);
+    assert_eq!(receipt(effect)["success"], true);
+    assert_eq!(world.counted(&Note::SettlementRetried), 1);
+    assert_eq!(world.counted(&Note::Settled("settled")), 1);
+}
+
+#[test]
+fn retries_end() {
+    for (policy, sendings) in [
+        (json!({"retries": 0}), 1),
+        (json!({"retries": 3}), 4),
+        (json!({"retries": 10, "retry_budget": "2s"}), 3),
+        (json!({"retries": 10, "retry_budget": "0s"}), 1),
+    ] {
+        let mut world = world(&policy);
+        let mut settlement = settling(&mut world, 1);
+        let mut sent = 1;
+        loop {
+            match world.settled(settlement, &GARBAGE) {
+                Released::Again(next, ms) => {
+                    world.now += ms.div_ceil(1000);
+                    settlement = *next;
+                    sent += 1;
+                }
+                other => {
+                    pending(other);
+                    break;
+                }
+            }
+        }
+        assert_eq!(sent, sendings, "{policy}");
+    }
+    // Nor is there any use in it once the payment has expired.
+    let mut world = world(&json!({"retries": 10, "retry_budget": "10m"}));
+    let settlement = settling(&mut world, 1);
+    world.now += 400;
+    pending(world.settled(settlement, &CalloutReply::Lost));
+}
+
+#[test]
+fn nonce_used_counts_if_a_transaction_was_named() {
+    let mut world = world(&json!({"accept_used_nonce_up_to": "0"}));
+    let settlement = settling(&mut world, 1);
+    let effect = world.settled(settlement, &NAMED);
+    let settlement = again(&mut world, effect);
+    let effect = world.settled(settlement, &USED);
+    let receipt = receipt(effect);
+    assert_eq!(receipt["success"], true);
+    assert!(receipt["transaction"].as_str().unwrap().starts_with("0x34f0300c"));
+    assert_eq!(world.counted(&Note::Settled("inferred")), 1);
+}
+
+#[test]
+fn nonce_used_counts_for_little_money_once_an_hour() {
+    let mut world = world(&json!({"accept_used_nonce_up_to": "$0.001"}));
+    let infer = |world: &mut World, nonce| {
+        let settlement = settling(world, nonce);
+        let effect = world.settled(settlement, &CalloutReply::Lost);
+        let settlement = again(world, effect);
+        world.settled(settlement, &USED)
+    };
+    assert_eq!(receipt(infer(&mut world, 1))["success"], true);
+    pending(infer(&mut world, 2));
+    // Above the limit, however little.
+    let mut other = self::world(&json!({"accept_used_nonce_up_to": "$0.000999"}));
+    pending(infer(&mut other, 3));
+    // Without an attempt of ours it proves that somebody else was faster.
+    let mut first = self::world(&json!({}));
+    let settlement = settling(&mut first, 4);
+    match first.settled(settlement, &USED) {
+        Released::Answer(answer) => assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (402, Some("invalid_exact_evm_nonce_already_used"))
+        ),
+        _ => panic!("not answered"),
+    }
+}
+
+/// The balance may be gone because the first attempt took it.
+#[test]
+fn a_refusal_after_an_attempt_without_an_answer_proves_nothing() {
+    let mut world = world(&json!({"retries": 1}));
+    let settlement = settling(&mut world, 1);
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    let settlement = again(&mut world, effect);
+    pending(world.settled(settlement, &REFUSED));
+    assert_eq!(world.counted(&Note::Settled("refused")), 0);
+}
+
+#[test]
+fn another_facilitator_is_asked_only_if_the_first_certainly_was_not() {
+    let mut configuration = configuration();
+    let first = configuration["facilitators"][0].clone();
+    configuration["facilitators"] = json!([first, {"cluster": "second", "url": "http://127.0.0.1:4023"}]);
+    configuration["settlement"] = json!({"retries": 3});
+    let mut world = World::with(&configuration);
+    let settlement = settling(&mut world, 1);
+    assert_eq!(settlement.call().facilitator, 0);
+    let effect = world.settled(settlement, &CalloutReply::NotSent);
+    let settlement = again(&mut world, effect);
+    assert_eq!(settlement.call().facilitator, 1);
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    let settlement = again(&mut world, effect);
+    assert_eq!(settlement.call().facilitator, 1, "it may have acted");
+    let effect = world.settled(settlement, &CalloutReply::NotSent);
+    let settlement = again(&mut world, effect);
+    assert_eq!(settlement.call().facilitator, 1);
+    assert_eq!(receipt(world.settled(settlement, &SETTLED))["success"], true);
+}
+
+#[test]
+fn a_pending_payment_that_is_sent_again_takes_up_where_it_stopped() {
+    let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": "0"}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    pending(world.settled(settlement, &CalloutReply::Lost));
+    let resumed = |world: &mut World| match world.request("/paid", &[("payment-signature", &payment)], None).1 {
+        RequestEffect::Settle(settlement) => *settlement,
+        _ => panic!("not resumed"),
+    };
+    // Nothing that is said now proves that the first attempt failed.
+    for reply in [REFUSED, USED, CalloutReply::NotSent, GARBAGE] {
+        let settlement = resumed(&mut world);
+        assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 409, "one at a time");
+        pending(world.settled(settlement, &reply));
+    }
+    let settlement = resumed(&mut world);
+    let Released::Forward(_, mut gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not served")
+    };
+    assert!(matches!(
+        world.respond(&mut gate, 200, true),
+        x402_envoy::gate::ResponseEffect::Edit(_)
+    ));
+    let again = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!(body(&again)["error"], "nonce_already_used");
+}
+
+/// What the old configuration may yet hear of is not asked about twice.
+#[test]
+fn a_settlement_that_is_still_under_way_is_not_taken_over() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let mut settlement = world.settling(&[("payment-signature", &payment)]);
+    world.env(|env| settlement.leave_pending(env));
+    assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 503);
+    assert_eq!(receipt(world.settled(settlement, &SETTLED))["success"], true);
+}
