@@ -5,7 +5,6 @@ import json
 import pytest
 
 from .checks import paid, refused
-from .facilitator import refuse  # noqa: F401 (the scripted facilitator registers its behaviours)
 from .world import World, changed
 
 TOKENS = {"per_token": {"models": {"small*": {"input": "$0.0000025", "output": "$0.00001"},
