@@ -113,8 +113,14 @@ fn retries_end() {
         }
         assert_eq!(sent, sendings, "{policy}");
     }
+    // The time that an unanswered call took does not count.
+    let mut world = self::world(&json!({"retries": 1, "retry_budget": "1s"}));
+    let settlement = settling(&mut world, 1);
+    world.now += 60;
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    again(&mut world, effect);
     // Nor is there any use in it once the payment has expired.
-    let mut world = world(&json!({"retries": 10, "retry_budget": "10m"}));
+    let mut world = self::world(&json!({"retries": 10, "retry_budget": "10m"}));
     let settlement = settling(&mut world, 1);
     world.now += 400;
     pending(world.settled(settlement, &CalloutReply::Lost));

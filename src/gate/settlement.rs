@@ -27,7 +27,8 @@ pub struct Settlement {
 /// How often a settlement was sent, and what came of that.
 pub(super) struct Tries {
     made: u32,
-    began_ms: u64,
+    /// When the first of them had no clear answer, in milliseconds: a timeout is long enough to use up any budget by itself.
+    unclear_ms: Option<u64>,
     /// An attempt may have gone through.
     doubt: bool,
     /// The transaction that an answer named.
@@ -36,28 +37,29 @@ pub(super) struct Tries {
 
 impl Tries {
     /// Nothing was sent yet.
-    pub(super) fn first(env: &Env<'_>) -> Self {
+    pub(super) fn first() -> Self {
         Self {
             made: 0,
-            began_ms: env.now_ms,
+            unclear_ms: None,
             doubt: false,
             named: None,
         }
     }
 
     /// An earlier request with the same payment sent it, and never knew.
-    pub(super) fn in_doubt(env: &Env<'_>) -> Self {
+    pub(super) fn in_doubt() -> Self {
         Self {
             doubt: true,
-            ..Self::first(env)
+            ..Self::first()
         }
     }
 
     /// After how many milliseconds it is to be sent again: half a second, and twice as long each time. `None`: not any more.
-    fn again_in(&self, sale: &Sale, env: &Env<'_>) -> Option<u64> {
+    fn again_in(&mut self, sale: &Sale, env: &Env<'_>) -> Option<u64> {
         let policy = &env.config.settlement;
         let ms = FIRST_RETRY_MS.checked_shl(self.made.saturating_sub(1)).unwrap_or(u64::MAX);
-        let is_late = env.now_ms.saturating_add(ms) > self.began_ms.saturating_add(policy.retry_budget_ms);
+        let since = *self.unclear_ms.get_or_insert(env.now_ms);
+        let is_late = env.now_ms.saturating_add(ms) > since.saturating_add(policy.retry_budget_ms);
         (self.made <= policy.retries && !is_late && !sale.hold.has_lapsed(env)).then_some(ms)
     }
 }
@@ -124,7 +126,7 @@ impl Settlement {
                 // What the access log says if the client leaves before the outcome is known.
                 env.notes.attribute("outcome", "settling");
                 let waits = Waits::Headers(edits);
-                let tries = Tries::first(env);
+                let tries = Tries::first();
                 let settlement = Self {
                     sale,
                     amount,
@@ -149,7 +151,7 @@ impl Settlement {
         match sale.call(Endpoint::Settle, Some(amount), env) {
             Some(call) => {
                 let waits = Waits::End { place };
-                let tries = Tries::first(env);
+                let tries = Tries::first();
                 Due::Settlement(Box::new(Self {
                     sale,
                     amount,

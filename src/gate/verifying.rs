@@ -68,7 +68,7 @@ fn go_on(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
 fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     match told(&sale, edits, env) {
         Some(edits) => {
-            let tries = if sale.resumes { Tries::in_doubt(env) } else { Tries::first(env) };
+            let tries = if sale.resumes { Tries::in_doubt() } else { Tries::first() };
             Settlement::upfront(sale, edits, tries, env)
         }
         None => unavailable(&sale, env),
