@@ -33,6 +33,7 @@ mod response;
 mod sale;
 mod settlement;
 mod streaming;
+mod tries;
 mod trust;
 mod verifying;
 

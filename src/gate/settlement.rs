@@ -9,6 +9,7 @@ use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Release
 use super::env::{Env, Note};
 use super::prepaid::Prepaid;
 use super::sale::Sale;
+use super::tries::Tries;
 use super::trust;
 use crate::metering::Place;
 use crate::pricing::Atomic;
@@ -23,49 +24,6 @@ pub struct Settlement {
     call: Call,
     tries: Tries,
 }
-
-/// How often a settlement was sent, and what came of that.
-pub(super) struct Tries {
-    made: u32,
-    /// When the first of them had no clear answer, in milliseconds: a timeout is long enough to use up any budget by itself.
-    unclear_ms: Option<u64>,
-    /// An attempt may have gone through.
-    doubt: bool,
-    /// The transaction that an answer named.
-    named: Option<String>,
-}
-
-impl Tries {
-    /// Nothing was sent yet.
-    pub(super) fn first() -> Self {
-        Self {
-            made: 0,
-            unclear_ms: None,
-            doubt: false,
-            named: None,
-        }
-    }
-
-    /// An earlier request with the same payment sent it, and never knew.
-    pub(super) fn in_doubt() -> Self {
-        Self {
-            doubt: true,
-            ..Self::first()
-        }
-    }
-
-    /// After how many milliseconds it is to be sent again: half a second, and twice as long each time. `None`: not any more.
-    fn again_in(&mut self, sale: &Sale, env: &Env<'_>) -> Option<u64> {
-        let policy = &env.config.settlement;
-        let ms = FIRST_RETRY_MS.checked_shl(self.made.saturating_sub(1)).unwrap_or(u64::MAX);
-        let since = *self.unclear_ms.get_or_insert(env.now_ms);
-        let is_late = env.now_ms.saturating_add(ms) > since.saturating_add(policy.retry_budget_ms);
-        (self.made <= policy.retries && !is_late && !sale.hold.has_lapsed(env)).then_some(ms)
-    }
-}
-
-/// How soon a settlement without an answer is sent again.
-const FIRST_RETRY_MS: u64 = 500;
 
 /// What waits for a settlement.
 enum Waits {
@@ -86,21 +44,24 @@ pub(super) enum Due {
 }
 
 impl Settlement {
+    fn new(sale: Sale, amount: Atomic, waits: Waits, call: Call, tries: Tries) -> Box<Self> {
+        Box::new(Self {
+            sale,
+            amount,
+            waits,
+            call,
+            tries,
+        })
+    }
+
     /// Before the backend is asked.
     pub(super) fn upfront(sale: Sale, edits: Edits, tries: Tries, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         let amount = sale.offer(env).map_or(Atomic(0), |offer| offer.amount);
         match sale.call(Endpoint::Settle, None, env) {
             Some(call) => {
                 env.notes.attribute("outcome", "settling");
-                let waits = Waits::Request(edits);
-                let settlement = Self {
-                    sale,
-                    amount,
-                    waits,
-                    call,
-                    tries,
-                };
-                (Gate::Paying, RequestEffect::Settle(Box::new(settlement)))
+                let settlement = Self::new(sale, amount, Waits::Request(edits), call, tries);
+                (Gate::Paying, RequestEffect::Settle(settlement))
             }
             None => (Gate::Answered, RequestEffect::Answer(not_sent(&sale, env))),
         }
@@ -125,16 +86,8 @@ impl Settlement {
             Some(call) => {
                 // What the access log says if the client leaves before the outcome is known.
                 env.notes.attribute("outcome", "settling");
-                let waits = Waits::Headers(edits);
-                let tries = Tries::first();
-                let settlement = Self {
-                    sale,
-                    amount,
-                    waits,
-                    call,
-                    tries,
-                };
-                (Gate::Settling, ResponseEffect::Settle(Box::new(settlement)))
+                let settlement = Self::new(sale, amount, Waits::Headers(edits), call, Tries::first());
+                (Gate::Settling, ResponseEffect::Settle(settlement))
             }
             None => (Gate::Answered, ResponseEffect::Answer(not_sent(&sale, env))),
         }
@@ -149,17 +102,7 @@ impl Settlement {
             return Due::Nothing(EndEffect::Finish(LastWords::of(receipt, place)));
         }
         match sale.call(Endpoint::Settle, Some(amount), env) {
-            Some(call) => {
-                let waits = Waits::End { place };
-                let tries = Tries::first();
-                Due::Settlement(Box::new(Self {
-                    sale,
-                    amount,
-                    waits,
-                    call,
-                    tries,
-                }))
-            }
+            Some(call) => Due::Settlement(Self::new(sale, amount, Waits::End { place }, call, Tries::first())),
             // Cannot happen: the same call was made for /verify.
             None => Due::Nothing(unsettled(&sale, "no facilitator", env)),
         }
