@@ -139,6 +139,32 @@ fn nonce_used_counts_if_a_transaction_was_named() {
     assert_eq!(world.counted(&Note::Settled("inferred")), 1);
 }
 
+/// A payer burns the nonce while the settlement hangs: the transaction that failed for it proves nothing.
+#[test]
+fn a_transaction_that_was_reverted_proves_nothing() {
+    const HASH: &str = "0x34f0300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0ba";
+    let refused = |reason: &str| json!({"success": false, "errorReason": reason, "transaction": HASH}).to_string();
+    let (reverted, used) = (refused("insufficient_funds"), refused("invalid_exact_evm_nonce_already_used"));
+    let (reverted, used) = (reverted.as_bytes(), used.as_bytes());
+    for (first, second, third) in [
+        (CalloutReply::Lost, Some(reverted), USED),
+        (NAMED, Some(reverted), USED),
+        (CalloutReply::Lost, None, CalloutReply::Answered { status: 200, body: used }),
+        (NAMED, None, CalloutReply::Answered { status: 200, body: used }),
+    ] {
+        let mut world = world(&json!({"accept_used_nonce_up_to": "0"}));
+        let settlement = settling(&mut world, 1);
+        let effect = world.settled(settlement, &first);
+        let mut settlement = again(&mut world, effect);
+        if let Some(body) = second {
+            let effect = world.settled(settlement, &CalloutReply::Answered { status: 200, body });
+            settlement = again(&mut world, effect);
+        }
+        pending(world.settled(settlement, &third));
+        assert_eq!(world.counted(&Note::Settled("inferred")), 0);
+    }
+}
+
 #[test]
 fn nonce_used_counts_for_little_money_once_an_hour() {
     let mut world = world(&json!({"accept_used_nonce_up_to": "$0.001"}));

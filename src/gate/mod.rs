@@ -9,11 +9,14 @@
 //!         Answered                      Answered                  Done, claim released   Answered
 //! ```
 //!
-//! A metered answer streams between Forwarding and Settling: the settlement then holds back its end alone.
+//! A metered answer streams between Forwarding and Settling: the settlement then holds back its end alone. Where money moves up front,
+//! Paying and Prepaid take the place of Verifying, Forwarding and Settling; where the backend begins before the verdict, it is its answer
+//! that Verifying holds back, and where the pre-check suffices there is no Verifying.
 //!
-//! A gate is consumed by each event and gives back the next one with what the host has to do. Pausing is a type: the only
-//! effects that pause a stream ([`RequestEffect::Verify`], [`ResponseEffect::Settle`]) carry the call that will end the pause,
-//! and a gate that waits for /verify can only be made from the token of a call that was sent ([`Waiting::sent`]).
+//! A gate is consumed by each event and gives back the next one with what the host has to do. Pausing is a type: the
+//! effects that pause a stream ([`RequestEffect::Verify`], [`RequestEffect::Settle`], [`ResponseEffect::Settle`]) carry the call that will
+//! end the pause, [`ResponseEffect::Wait`] comes only of a gate whose call was sent, and a gate that waits for /verify can only be made from
+//! the token of such a call ([`Waiting::sent`]).
 //!
 //! Settlements outlive their streams: with [`ResponseEffect::Settle`] the gate gives all that it has to a [`Settlement`],
 //! which belongs to the host's root context and ends the claim whether or not the client is still there.

@@ -108,8 +108,8 @@ impl Settlement {
         }
     }
 
-    /// The client left before the call was sent, or sent again. Gives the settlement back if it is to be sent all the same, because the client has
-    /// had what it pays for; else the payment is given back.
+    /// The client left before the call was sent, or sent again. Gives the settlement back if it is to be sent all the same, because the
+    /// client has had what it pays for, or because it was sent before; else the payment is given back.
     pub fn abandon(self: Box<Self>, env: &mut Env<'_>) -> Option<Box<Self>> {
         match self.waits {
             Waits::End { .. } => Some(self),
@@ -172,7 +172,10 @@ impl Settlement {
         match outcome {
             Settle::Settled(settled) => self.paid(&settled, "settled", env),
             // What was sent before may have gone through: then the balance is gone because it was.
-            Settle::Refused { reason, transaction, .. } if self.tries.doubt => self.doubtful(&reason, transaction, env),
+            Settle::Refused { reason, transaction, .. } if self.tries.doubt => {
+                self.tries.reverted(transaction.as_deref());
+                self.doubtful(&reason, None, env)
+            }
             Settle::Refused {
                 reason,
                 refusal,
@@ -185,7 +188,10 @@ impl Settlement {
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
-            Settle::NonceUsed { reason, transaction } if self.tries.doubt => self.used(&reason, transaction, env),
+            Settle::NonceUsed { reason, transaction } if self.tries.doubt => {
+                self.tries.reverted(transaction.as_deref());
+                self.used(&reason, env)
+            }
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
                 self.sale.hold.spend(env);
@@ -232,9 +238,9 @@ impl Settlement {
     }
 
     /// The nonce has been used, after an attempt of ours without an answer: by that attempt, or by the payer, who can burn a nonce. It counts
-    /// as ours if a transaction of this settlement was named, or if so little is at stake, once per payer and hour.
-    fn used(self, reason: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
-        let named = transaction.or_else(|| self.tries.named.clone());
+    /// as ours if a transaction of this settlement was named before, or if so little is at stake, once per payer and hour.
+    fn used(self, reason: &str, env: &mut Env<'_>) -> Released {
+        let named = self.tries.named.clone();
         if named.is_none() && !trust::infers(&self.sale, self.amount, env) {
             return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), None, env);
         }

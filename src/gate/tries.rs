@@ -36,6 +36,13 @@ impl Tries {
         }
     }
 
+    /// An answer that refuses names a transaction that came to nothing: it proves no settlement, even if it was named with hope before.
+    pub(super) fn reverted(&mut self, transaction: Option<&str>) {
+        if transaction.is_some() && self.named.as_deref() == transaction {
+            self.named = None;
+        }
+    }
+
     /// After how many milliseconds it is to be sent again: half a second, and twice as long each time. `None`: not any more.
     pub(super) fn again_in(&mut self, sale: &Sale, env: &Env<'_>) -> Option<u64> {
         let policy = &env.config.settlement;

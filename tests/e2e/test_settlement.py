@@ -1,7 +1,11 @@
 """Settlements without a clear answer: sent again, believed where there is reason to, and taken up by whoever sends the payment again."""
 
+import copy
+
 import pytest
 from eth_account import Account
+
+from stack.envoy import with_filter_config
 
 from .checks import alive, refused, unpaid
 from .facilitator import garbage, hang, ok, refuse, reset
@@ -91,6 +95,40 @@ def test_a_client_that_leaves_stops_nothing(patient, protocol):
     eventually(lambda: patient.call("/paid", payment=payment).status == 402, "it is settled")
     unpaid(patient, patient.call("/paid", payment=payment), 402, "nonce_already_used")
     alive(patient)
+
+
+def test_a_configuration_that_goes_ends_what_it_began(worlds):
+    """It sends again what has no answer, when its listener and connections are gone."""
+    def config(**more) -> dict:
+        return changed(settlement={"retries": 3}, routes=[
+            {"name": "paid", "match": {"path": "/paid"}, "price": price("0.01"), "accept": [BASE]}], **more)
+
+    world = worlds.world("goes", config(), ready=lambda world: bool(world.accepts("/paid")))
+    payment = world.payment("/paid")
+    world.facilitator.script(payment.payload, settle=[hang(garbage()), garbage(), ok()])
+    exchange, _ = world.open("/paid", payment=payment)
+    world.facilitator.gate(payment.payload).await_reached()
+    other = with_filter_config(copy.deepcopy(world.envoy.config), config(quote_grace="61s"))
+    assert world.envoy.update(config=other) is None
+    draining = r"^listener_manager\.total_(filter_chains|listeners)_draining$"
+    eventually(lambda: sum(world.envoy.stats(draining).values()) == 0, "the old listener is gone")
+    # Nobody takes over what may yet be heard of.
+    unpaid(world, world.call("/paid", payment=payment), 503, "settlement_pending")
+    world.facilitator.gate(payment.payload).release()
+    eventually(lambda: world.count(payment, "settle") == 3, "it is sent again, and again")
+    eventually(lambda: world.call("/paid", payment=payment).status == 402, "it is settled")
+    unpaid(world, world.call("/paid", payment=payment), 402, "nonce_already_used")
+    exchange.close()
+    alive(world)
+
+
+def test_a_burnt_nonce_is_no_settlement(patient, protocol):
+    """While the settlement hangs the payer burns its nonce: what is reverted for that proves nothing."""
+    payment = patient.payment("/dear")
+    patient.facilitator.script(payment.payload, settle=[reset(), refuse(USED, transaction=TRANSACTION)])
+    answer = patient.call("/dear", payment=payment, protocol=protocol)
+    refused(answer, 503, "settlement_pending")
+    assert not answer.has_receipt
 
 
 # Sent again by the client
