@@ -251,6 +251,20 @@ fn a_pending_payment_that_is_sent_again_takes_up_where_it_stopped() {
     assert_eq!(body(&again)["error"], "nonce_already_used");
 }
 
+/// Another payment with the same nonce, and a cheaper one, may have been what was sent before.
+#[test]
+fn a_used_nonce_says_nothing_of_a_payment_that_is_taken_up() {
+    let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": "$100"}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    pending(world.settled(settlement, &CalloutReply::Lost));
+    let RequestEffect::Settle(resumed) = world.request("/paid", &[("payment-signature", &payment)], None).1 else {
+        panic!("not resumed")
+    };
+    pending(world.settled(*resumed, &USED));
+    assert_eq!(world.counted(&Note::Settled("inferred")), 0);
+}
+
 /// What the old configuration may yet hear of is not asked about twice.
 #[test]
 fn a_settlement_that_is_still_under_way_is_not_taken_over() {

@@ -133,7 +133,7 @@ impl Hold {
     /// Leaves the claim as pending for the case that this request cannot end it: the VM may be gone before it can.
     pub(super) fn leave_pending(&mut self, env: &mut Env<'_>) {
         if self.state == State::Held {
-            note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
+            self.keep_closed(env);
             self.state = State::LeftPending;
         }
     }
@@ -141,6 +141,11 @@ impl Hold {
     /// The settlement's outcome is not known: nobody may use the payment until it is, and what was delivered for it stays open.
     pub(super) fn keep_pending(&self, env: &mut Env<'_>) {
         note(env.claims.mark_pending(env.store, &self.key, self.expiry, env.now), env);
+    }
+
+    /// The same, and nobody may take it over to find out.
+    pub(super) fn keep_closed(&self, env: &mut Env<'_>) {
+        note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
     }
 
     /// The money has moved: the payment buys nothing any more.

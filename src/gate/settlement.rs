@@ -238,10 +238,11 @@ impl Settlement {
     }
 
     /// The nonce has been used, after an attempt of ours without an answer: by that attempt, or by the payer, who can burn a nonce. It counts
-    /// as ours if a transaction of this settlement was named before, or if so little is at stake, once per payer and hour.
+    /// as ours if a transaction of this settlement was named before, or if so little is at stake, once per payer and hour. Never by what an
+    /// earlier request had sent: that may have been another payment, and a cheaper one, with the same nonce.
     fn used(self, reason: &str, env: &mut Env<'_>) -> Released {
         let named = self.tries.named.clone();
-        if named.is_none() && !trust::infers(&self.sale, self.amount, env) {
+        if named.is_none() && (self.tries.resumed || !trust::infers(&self.sale, self.amount, env)) {
             return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), None, env);
         }
         let settled = Settled {
@@ -306,7 +307,11 @@ impl Settlement {
 
     /// The money may have moved: no new challenge, or an honest client would pay twice.
     fn unknown(self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
-        self.sale.hold.keep_pending(env);
+        match self.waits {
+            Waits::Request(_) | Waits::Headers(_) => self.sale.hold.keep_pending(env),
+            // It has bought its answer: nobody takes it over, with whatever other payment of the same nonce.
+            Waits::End { .. } => self.sale.hold.keep_closed(env),
+        }
         env.notes.event(Note::Settled("unknown"));
         env.notes.attribute("transaction", transaction.unwrap_or_default());
         env.notes.warnings.push(format!(
@@ -337,7 +342,7 @@ fn not_sent(sale: &Sale, env: &mut Env<'_>) -> Answer {
 
 /// The facilitator certainly did not get the request, and the client has had its answer: the payment buys no other one.
 fn unsettled(sale: &Sale, why: &str, env: &mut Env<'_>) -> EndEffect {
-    sale.hold.keep_pending(env);
+    sale.hold.keep_closed(env);
     env.notes.event(Note::Settled("unavailable"));
     env.notes.event(Note::ServedUnsettled);
     env.notes.attribute("outcome", "served_unsettled");

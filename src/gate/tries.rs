@@ -13,6 +13,8 @@ pub(super) struct Tries {
     unclear_ms: Option<u64>,
     /// An attempt may have gone through.
     pub(super) doubt: bool,
+    /// It was sent for an earlier request, perhaps with another payment of the same nonce: that one says nothing of this payment.
+    pub(super) resumed: bool,
     /// The transaction that an answer named.
     pub(super) named: Option<String>,
 }
@@ -24,6 +26,7 @@ impl Tries {
             made: 0,
             unclear_ms: None,
             doubt: false,
+            resumed: false,
             named: None,
         }
     }
@@ -32,6 +35,7 @@ impl Tries {
     pub(super) fn in_doubt() -> Self {
         Self {
             doubt: true,
+            resumed: true,
             ..Self::first()
         }
     }

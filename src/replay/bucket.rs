@@ -15,7 +15,7 @@ pub enum State {
     InUse,
     /// Its settlement was sent and the outcome is not known.
     Pending,
-    /// As `Pending`, and whoever sent it may yet hear of it: nobody else may find out.
+    /// As `Pending`, and nobody else may find out: whoever sent it may yet hear of it, or its answer was delivered.
     Left,
     /// As `Pending`, and one request is finding out.
     Retaken,

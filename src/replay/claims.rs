@@ -151,8 +151,8 @@ impl Claims {
         self.mark(store, key, State::Pending, expiry, now)
     }
 
-    /// Notes that the settlement was sent and that whoever waits for its outcome may be gone before it comes: as
-    /// [`Claims::mark_pending`], but nobody can take it over.
+    /// As [`Claims::mark_pending`], but nobody can take it over: whoever waits for the outcome may yet hear of it, or has had what it
+    /// pays for.
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ from stack.envoy import with_filter_config
 from .checks import alive, refused, unpaid
 from .facilitator import garbage, hang, ok, refuse, reset
 from .wire import eventually
-from .world import BASE, World, changed, price
+from .world import BASE, BASE_PERMIT2, UPTO, World, changed, price
 
 USED = "invalid_exact_evm_nonce_already_used"
 TRANSACTION = "0x" + "ab" * 32
@@ -158,6 +158,22 @@ def test_one_request_at_a_time_asks_about_it(main):
     assert exchange.response().receipt["success"]
     exchange.close()
     assert main.count(payment, "settle") == 2
+
+
+def test_one_nonce_buys_no_second_answer_by_another_scheme(worlds):
+    """A metered answer was delivered and its settlement is unknown: a payment of exact with its nonce takes nothing over."""
+    world = worlds.world("two-schemes", changed(routes=[
+        {"name": "upto", "match": {"path": "/upto"}, "price": price("0.01"), "accept": [UPTO], "flow": "metered"},
+        {"name": "exact", "match": {"path": "/exact"}, "price": price("0.01"), "accept": [BASE_PERMIT2]},
+    ]), ready=lambda world: world.everywhere(lambda: world.call("/upto").status == 402))
+    payer = Account.create()
+    first = world.payment("/upto", payer=payer)
+    world.facilitator.script(first.payload, settle=[garbage(), ok()])
+    assert world.call("/upto", payment=first).status == 200
+    second = world.payment("/exact", payer=payer, nonce=first.authorization["nonce"])
+    assert second.authorization["nonce"] == first.authorization["nonce"]
+    unpaid(world, world.call("/exact", payment=second), 503, "settlement_pending")
+    assert world.count(first, "settle") == 1
 
 
 def test_what_nobody_here_can_vouch_for_stays_pending(main):
