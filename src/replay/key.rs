@@ -20,6 +20,7 @@ enum Kind {
     Solana = 4,
     Payer = 5,
     Seller = 6,
+    Identifier = 7,
 }
 
 impl ClaimKey {
@@ -61,6 +62,11 @@ impl ClaimKey {
     /// All payers of a route in a currency.
     pub fn all_payers(secret: &[u8; 16], route: &str, currency: &str) -> Self {
         Self::of(secret, Kind::Seller, route, &[currency.as_bytes()])
+    }
+
+    /// What a payer calls a payment (the `payment-identifier` extension): nobody else's names matter.
+    pub fn identifier(secret: &[u8; 16], payer: &str, identifier: &str) -> Self {
+        Self::of(secret, Kind::Identifier, payer, &[identifier.as_bytes()])
     }
 
     /// The 16 bytes.

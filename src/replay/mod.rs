@@ -23,9 +23,11 @@ mod bans;
 mod bucket;
 mod buckets;
 mod claims;
+mod entitlements;
 mod exposure;
 #[cfg(test)]
 mod exposure_tests;
+mod identifiers;
 mod key;
 mod memory;
 #[cfg(test)]
@@ -33,18 +35,23 @@ mod model;
 mod outcome;
 #[cfg(test)]
 mod races;
+mod rates;
 mod secret;
 mod store;
+mod table;
 mod time;
 
 pub use bans::Bans;
 pub use bucket::{RECORD_BYTES, State};
 pub use buckets::DEFAULT_BUCKETS;
 pub use claims::Claims;
+pub use entitlements::{Entitlements, Purchase, Right, Undelivered, Wanted};
 pub use exposure::{Exceeded, Exposure, Limits, Opened, Trust};
+pub use identifiers::{Bound, Identifiers, Meaning};
 pub use key::ClaimKey;
 pub use memory::MemoryStore;
 pub use outcome::{Change, Held};
+pub use rates::{RateLimits, Rates, TooMuch};
 pub use secret::secret;
 pub use store::{Cas, Conflict, Contended, Edit, MAX_TRIES, SharedStore, update};
 pub use time::UnixSeconds;

@@ -156,6 +156,19 @@ impl Payment {
     }
 }
 
+impl Payment {
+    /// What was signed and its signature, in one spelling: what tells a payment from another one of the same nonce.
+    pub fn signed(&self) -> Vec<u8> {
+        if let Payload::Plain { signature_text, .. } = &self.payload {
+            return signature_text.as_bytes().to_vec();
+        }
+        // Keys come out sorted.
+        let whole: Option<Value> = serde_json::from_str(&self.text).ok();
+        let payload = whole.as_ref().and_then(|whole| whole.get("payload"));
+        payload.map(Value::to_string).unwrap_or_default().into_bytes()
+    }
+}
+
 /// What plain headers say beside the authorization. Each is to be matched against the offers if present.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct PlainTerms {
