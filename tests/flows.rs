@@ -221,7 +221,7 @@ fn overlap_lets_the_answer_out_when_both_are_there() {
         panic!("not settled")
     };
     assert!(!gate.holds_response());
-    let Released::Edit(edits) = second.settled(*settlement, &SETTLED) else {
+    let Released::Edit(edits, _) = second.settled(*settlement, &SETTLED) else {
         panic!("not let out")
     };
     assert!(

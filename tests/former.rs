@@ -73,7 +73,7 @@ fn pays(world: &mut World, payment: &[(&'static str, Vec<u8>)]) -> (String, u128
     let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
         panic!("not settled")
     };
-    assert!(matches!(world.settled(*settlement, &SETTLED), Released::Edit(_)));
+    assert!(matches!(world.settled(*settlement, &SETTLED), Released::Edit(..)));
     let earned = world.notes.events.iter().rev().find_map(|note| match note {
         Note::Earned(_, _, amount) => Some(*amount),
         _ => None,

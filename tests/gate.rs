@@ -38,7 +38,7 @@ impl From<Released> for Out {
     fn from(effect: Released) -> Self {
         match effect {
             Released::Answer(answer) => Self::Answer(answer),
-            Released::Edit(edits) => Self::Edit(edits),
+            Released::Edit(edits, _) => Self::Edit(edits),
             Released::Forward(..) | Released::End(_) | Released::Again(..) => Self::Other,
         }
     }
@@ -94,13 +94,21 @@ fn a_paid_request_is_verified_forwarded_settled_and_receipted() {
     };
     assert_eq!(settlement.call().endpoint, Endpoint::Settle);
     assert_eq!(settlement.call().body, call.body, "the settlement names what was verified");
-    let to_client = edits(world.settled(*settlement, &SETTLED));
+    let Released::Edit(to_client, mut gate) = world.settled(*settlement, &SETTLED) else {
+        panic!("not let through")
+    };
     let receipt = to_client.set.iter().find(|(name, _)| *name == "payment-response").unwrap();
     assert_eq!(unbase64(&receipt.1)["success"], true);
     assert!(to_client.set.contains(&("cache-control", "max-age=60, private".into())));
     assert!(to_client.add.contains(&("vary", "PAYMENT-SIGNATURE, X-PAYMENT".into())));
     assert!(to_client.remove.contains(&"payment-response".into()) && to_client.remove.contains(&"settlement-overrides".into()));
 
+    let meanwhile = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!(
+        (meanwhile.status, body(&meanwhile)["error"].as_str()),
+        (409, Some("payment_in_use"))
+    );
+    world.env(|env| gate.on_end(End::Complete, env));
     let again = world.refused(&[("payment-signature", &payment)]);
     assert_eq!((again.status, body(&again)["error"].as_str()), (402, Some("nonce_already_used")));
     assert_eq!(world.counted(&Note::Settled("settled")), 1);

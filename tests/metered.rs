@@ -245,7 +245,7 @@ fn an_answer_without_a_body_has_its_receipt_in_the_headers() {
         panic!("not settled")
     };
     assert_eq!(settled_amount(&settlement), QUOTE.to_string());
-    let Released::Edit(edits) = chat.world.settled(*settlement, &SETTLED) else {
+    let Released::Edit(edits, _) = chat.world.settled(*settlement, &SETTLED) else {
         panic!("not released")
     };
     assert!(edits.set.iter().any(|(name, _)| *name == "x-payment-response"));

@@ -125,6 +125,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
         scheme: b"http",
         headers: &[(recorded.header.as_bytes(), recorded.value.as_bytes())],
         body: None,
+        ended: true,
     };
     match open(&request, &mut env).1 {
         RequestEffect::Verify(_) => Ok(()),
@@ -223,6 +224,7 @@ fn a_solana_payment_is_held_for_longer_than_a_blockhash_lives() {
         resource: "http://x/paid",
         secret: &[1; 16],
         now: UnixSeconds(1000),
+        grace: 0,
     };
     let approved = pre_check(&payment, &terms).unwrap();
     assert_eq!(Some(&*approved.payer), vectors["payer"].as_str());

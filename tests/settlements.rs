@@ -56,7 +56,7 @@ fn again(world: &mut World, effect: Released) -> Settlement {
 
 fn receipt(effect: Released) -> Value {
     match effect {
-        Released::Edit(edits) => unbase64(&edits.set.iter().find(|(name, _)| *name == "payment-response").unwrap().1),
+        Released::Edit(edits, _) => unbase64(&edits.set.iter().find(|(name, _)| *name == "payment-response").unwrap().1),
         Released::Answer(answer) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
         _ => panic!("not released"),
     }

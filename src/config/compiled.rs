@@ -21,6 +21,12 @@ pub struct Config {
     pub routes: Routes,
     /// Requests that need not pay.
     pub access: Access,
+    /// What is done about answers that were paid for and not delivered.
+    pub redeliver: Redeliver,
+    /// What one payer may ask for; `None`: anything.
+    pub payer_limits: Option<PayerLimits>,
+    /// Whether clients may, or have to, name their payments.
+    pub payment_identifier: PaymentIdentifier,
     /// `replay.max_claims`: how many claims may be held at once.
     pub max_claims: u32,
     /// What a 402 looks like.
@@ -82,6 +88,46 @@ impl Default for SettlementPolicy {
             accept_used_nonce_up_to: vec![("usd".into(), 1_000_000)],
         }
     }
+}
+
+/// What is done about answers that were paid for and not delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Redeliver {
+    /// How often an answer that had begun may be had again.
+    pub times: u8,
+    /// For how long, in seconds.
+    pub window: u64,
+}
+
+impl Default for Redeliver {
+    fn default() -> Self {
+        Self { times: 1, window: 120 }
+    }
+}
+
+/// What one payer may ask for, over all routes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PayerLimits {
+    /// From one paid request to the next, in milliseconds.
+    pub cooldown_ms: u64,
+    /// The time in which requests and money are counted, in milliseconds.
+    pub window_ms: u64,
+    /// Paid requests in a window, for each currency; `None`: any number.
+    pub requests: Option<u32>,
+    /// Money in a window, in millionths, for each currency; none: any amount.
+    pub spend: Vec<(Box<str>, u64)>,
+}
+
+/// Whether clients may, or have to, name their payments (the `payment-identifier` extension).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PaymentIdentifier {
+    /// It is not advertised, and ignored.
+    #[default]
+    Off,
+    /// They may.
+    Optional,
+    /// They have to.
+    Required,
 }
 
 /// What to do with a signature that may be a smart wallet's (EIP-1271, ERC-6492).

@@ -14,6 +14,7 @@ mod error;
 mod facilitators;
 mod fields;
 mod flow;
+mod limits;
 mod matching;
 mod policy;
 mod price;
@@ -28,7 +29,10 @@ mod warnings;
 mod wire_struct;
 mod wording;
 
-pub use compiled::{Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PreCheck, SettlementPolicy, SmartWalletPolicy};
+pub use compiled::{
+    Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PayerLimits, PaymentIdentifier, PreCheck, Redeliver, SettlementPolicy,
+    SmartWalletPolicy,
+};
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use wire_struct::json_text;
@@ -55,12 +59,15 @@ const KNOWN: &[&str] = &[
     "unmatched",
     "routes",
     "access",
+    "redeliver",
+    "limits",
+    "payment_identifier",
     "replay",
     "challenge",
 ];
 
 /// Sections that other versions have.
-const LATER: &[&str] = &["ledger", "redeliver", "limits", "metered", "flow", "verify"];
+const LATER: &[&str] = &["ledger", "metered", "flow", "verify"];
 
 /// Parses and checks a configuration: JSON as Envoy makes it of a `google.protobuf.Struct`, so that 6 may be 6.0.
 ///
@@ -117,6 +124,10 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let compiled = routes::read(routes_node, &base, errors);
     let access = policy::access(fields.get("access"), errors);
     let max_claims = policy::max_claims(fields.get("replay"), errors);
+    let redeliver = limits::redeliver(fields.get("redeliver"), errors);
+    let payment_identifier = limits::payment_identifier(fields.get("payment_identifier"), errors);
+    let priced = compiled.iter().map(|compiled| &compiled.route);
+    let payer_limits = limits::payer(fields.get("limits"), priced, errors);
     let settlement = policy::settlement(fields.get("settlement"), errors);
     let quote_grace = policy::quote_grace(fields.get("quote_grace"), errors);
     let public_url = policy::public_url(fields.get("public_url"), errors);
@@ -133,6 +144,9 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
         public_url,
         routes: Routes::new(routes, deny_unmatched?),
         access,
+        redeliver,
+        payer_limits,
+        payment_identifier,
         max_claims,
         challenge,
         warnings: Vec::new(),

@@ -8,11 +8,11 @@ use super::facilitators::for_network;
 use super::fields::{Errors, Node};
 use super::price::{self, Charge};
 use super::text::is_header_value;
-use super::{ChallengeStyle, Facilitator, flow, matching};
+use super::{ChallengeStyle, Facilitator, flow, limits, matching};
 use crate::pricing::{Offer, Route, Scheme, Transfer};
 
 /// Fields of a route that other versions have.
-const LATER: &[&str] = &["limits", "settle_on", "redeliver", "settlement"];
+const LATER: &[&str] = &["settle_on", "redeliver", "settlement"];
 
 /// What routes are compiled with.
 pub(super) struct Base<'b> {
@@ -64,6 +64,7 @@ fn read_one<'v>(
         "flow",
         "verify",
         "metered",
+        "limits",
         "description",
         "mime_type",
     ];
@@ -116,7 +117,10 @@ fn read_one<'v>(
         price: price.as_ref(),
         facilitators: base.facilitators,
     };
+    let is_free = placed.is_empty();
     let flow = flow::read(&fields, &mut placed, &around, errors);
+    let of_flow = flow.as_ref().map(|(flow, _)| flow);
+    let requests_per_payment = limits::requests_per_payment(fields.get("limits"), of_flow, is_free, errors);
     let offers: Vec<Offer> = placed.into_iter().map(|(offer, _)| offer).collect();
     check_permits(node, &offers, base.challenge, errors);
     let (flow, start) = flow?;
@@ -127,6 +131,7 @@ fn read_one<'v>(
             price: price?,
             flow,
             start,
+            requests_per_payment: requests_per_payment?,
             offers,
             description: description?.into(),
             mime_type: mime_type?.into(),

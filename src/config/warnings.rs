@@ -1,7 +1,7 @@
 //! What is allowed but probably not meant.
 
 use super::routes::{Compiled, readable_by_v1_clients};
-use super::{ChallengeStyle, Config};
+use super::{ChallengeStyle, Config, PaymentIdentifier};
 use crate::pricing::{Decimal, Flow, Offer, OnClientAbort, Price, Route, Scheme};
 
 /// How many warnings are kept.
@@ -34,6 +34,7 @@ pub(super) fn collect(config: &Config, defaults: &[Vec<bool>]) -> Vec<String> {
         warnings.extend(price_warning(&route.offers, config.challenge).map(|warning| format!("route {name}: {warning}")));
         let of_route = [
             trust_warning(route),
+            bearer_warning(route, config.payment_identifier),
             unpaid_warning(route),
             unmetered_warning(route),
             reasoning_warning(route),
@@ -75,6 +76,13 @@ fn price_warning(offers: &[Offer], challenge: ChallengeStyle) -> Option<&'static
     }
     let v1 = challenge.v1 && offers.iter().any(|offer| readable_by_v1_clients(offer) && above(offer, "0.1"));
     v1.then_some("official v1 clients refuse to pay more than 0.10 USDC unless told otherwise")
+}
+
+/// What was settled can be read from the chain, and then be used in the payer's place.
+fn bearer_warning(route: &Route, identifier: PaymentIdentifier) -> Option<&'static str> {
+    (route.requests_per_payment > 1 && identifier != PaymentIdentifier::Required).then_some(
+        "whoever reads a payment of it from the chain can use up the requests that it has left: set payment_identifier: required",
+    )
 }
 
 /// A metered answer is had before it is paid for.
@@ -177,6 +185,18 @@ mod tests {
         one(&warnings(json!({"price": models})), "no output is ever paid for");
         assert_eq!(of(json!({"max_output": 0, "output": "0"})), [""; 0]);
         assert_eq!(of(json!({})), [""; 0]);
+    }
+
+    #[test]
+    fn payments_that_anybody_can_use() {
+        one(
+            &warnings(json!({"price": {"per_request": "$0.01"}, "limits": {"requests_per_payment": 2}})),
+            "from the chain",
+        );
+        assert_eq!(
+            warnings(json!({"price": {"per_request": "$0.01"}, "limits": {"requests_per_payment": 1}})),
+            [""; 0]
+        );
     }
 
     #[test]

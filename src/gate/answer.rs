@@ -1,8 +1,10 @@
 //! Answers in the backend's place: refusals, with a fresh challenge where one is right.
 
+use super::admission::Denied;
 use super::env::Env;
+use super::identifier;
 use super::order::Order;
-use crate::config::BodyStyle;
+use crate::config::{BodyStyle, PaymentIdentifier};
 use crate::x402::{Answer, Challenge, Hints, Payable, Refusal, Resource};
 
 /// Seconds after which a request that could not be decided may be sent again.
@@ -12,6 +14,11 @@ const RETRY_AFTER: u32 = 5;
 /// refusal's own words.
 pub(super) fn refuse(env: &mut Env<'_>, order: &Order, refusal: Refusal, reason: Option<&str>, detail: &str) -> Answer {
     refuse_for(RETRY_AFTER, env, order, refusal, reason, detail)
+}
+
+/// Refuses a request that was not let in.
+pub(super) fn deny(env: &mut Env<'_>, order: &Order, denied: Denied) -> Answer {
+    refuse_for(denied.seconds.unwrap_or(RETRY_AFTER), env, order, denied.refusal, None, "")
 }
 
 /// The same, for a number of seconds.
@@ -37,15 +44,18 @@ pub(super) fn refuse_for(seconds: u32, env: &mut Env<'_>, order: &Order, refusal
     };
     env.refused(refusal, Some(index));
     let style = env.config.challenge;
+    let extensions = identifier::advertised(env.config.payment_identifier);
+    // Only v2 has words for it.
+    let v2_only = env.config.payment_identifier == PaymentIdentifier::Required;
     Challenge {
         refusal,
         reason,
         detail: Some(detail).filter(|detail| !detail.is_empty()),
         resource: order.listing(route),
         offers: &offers,
-        extensions: None,
-        v1: style.v1,
-        plain_headers: style.plain_headers,
+        extensions: extensions.as_ref(),
+        v1: style.v1 && !v2_only,
+        plain_headers: style.plain_headers && !v2_only,
         style: match style.body {
             BodyStyle::X402 => crate::x402::BodyStyle::X402,
             BodyStyle::Openai => crate::x402::BodyStyle::OpenAi,

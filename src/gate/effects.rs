@@ -99,8 +99,8 @@ pub enum VerifiedEffect {
 pub enum Released {
     /// Let the request go on, with these changes to its headers, and with this gate.
     Forward(Edits, Box<Gate>),
-    /// Let it go on, with these changes to its headers.
-    Edit(Edits),
+    /// Let the answer go on, with these changes to its headers, and with this gate.
+    Edit(Edits, Box<Gate>),
     /// Answer in the backend's place; no byte of its answer leaves.
     Answer(Answer),
     /// It was delivered already, but for its end.

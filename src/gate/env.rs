@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::pricing::Former;
-use crate::replay::{Bans, Claims, Exposure, SharedStore, UnixSeconds};
+use crate::replay::{Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
 
@@ -32,6 +32,21 @@ impl Env<'_> {
     /// What was delivered and is not settled.
     pub(super) fn exposure(&self) -> Exposure {
         Exposure::new(self.config.max_claims)
+    }
+
+    /// What payments that were settled still buy. Few do.
+    pub(super) fn entitlements(&self) -> Entitlements {
+        Entitlements::new(self.config.max_claims.div_ceil(8))
+    }
+
+    /// What payments are called.
+    pub(super) fn identifiers(&self) -> Identifiers {
+        Identifiers::new(self.config.max_claims)
+    }
+
+    /// How much payers have asked for lately.
+    pub(super) fn rates(&self) -> Rates {
+        Rates::new(self.config.max_claims)
     }
 
     /// Payers who are not served for a while.
@@ -72,6 +87,10 @@ pub enum Note {
     UsageAboveQuote,
     /// A settlement without a known outcome is sent again.
     SettlementRetried,
+    /// An answer was paid for and not delivered to its end.
+    Undelivered,
+    /// A request was served for a payment that was settled before: `again`, `more`.
+    Entitled(&'static str),
     /// A payment was taken at a price of the configuration before.
     FormerQuote,
     /// The backend's `Settlement-Overrides` could not be followed.

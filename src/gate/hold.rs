@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 
+use super::admission::{Admission, Denied};
 use super::env::{Env, Note};
 use crate::replay::{Change, ClaimKey, Contended, Held, UnixSeconds};
 use crate::replay::{Exceeded, Limits, Opened, Trust};
@@ -12,6 +13,8 @@ pub(super) struct Hold {
     key: ClaimKey,
     expiry: UnixSeconds,
     state: State,
+    /// What it takes with it.
+    admission: Admission,
     /// What is delivered before it is settled, and the most of that.
     trust: Option<(Trust, Limits)>,
     /// The trust that was given, until it is ended.
@@ -35,9 +38,25 @@ impl Hold {
             key,
             expiry,
             state: State::Wanted,
+            admission: Admission::default(),
             trust: None,
             opened: Cell::default(),
         }
+    }
+
+    /// What is claimed.
+    pub(super) fn key(&self) -> &ClaimKey {
+        &self.key
+    }
+
+    /// What the claim takes with it.
+    pub(super) fn admit(&mut self, admission: Admission) {
+        self.admission = admission;
+    }
+
+    /// Whether the payment was settled before, and its answer delivered as far as it was.
+    pub(super) fn is_spent(&self, env: &Env<'_>) -> bool {
+        env.claims.state(env.store, &self.key, env.now) == Some(crate::replay::State::Spent)
     }
 
     /// When the claim expires: the payment, and the clock's skew.
@@ -55,14 +74,21 @@ impl Hold {
     /// # Errors
     ///
     /// Why the payment cannot be used now.
-    pub(super) fn take(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+    pub(super) fn take(&mut self, env: &mut Env<'_>) -> Result<(), Denied> {
         if self.state != State::Wanted {
             return Ok(());
         }
-        let change = env.claims.claim(env.store, &self.key, self.expiry, env.now).map_err(refusal_of)?;
+        self.admission.name(env)?;
+        match env.claims.claim(env.store, &self.key, self.expiry, env.now) {
+            Ok(change) => note(Ok(change), env),
+            Err(held) => {
+                self.admission.give_back(env);
+                return Err(refusal_of(held).into());
+            }
+        }
         self.state = State::Held;
-        note(Ok(change), env);
-        Ok(())
+        // What is refused for another reason is not counted.
+        self.admission.count(env).inspect_err(|_| self.release(env))
     }
 
     /// Takes over a claim whose settlement is pending, to find out about it; one request at a time can.
@@ -70,7 +96,8 @@ impl Hold {
     /// # Errors
     ///
     /// Why the payment cannot be used now.
-    pub(super) fn resume(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+    pub(super) fn resume(&mut self, env: &mut Env<'_>) -> Result<(), Denied> {
+        self.admission.name(env)?;
         let change = env.claims.retake(env.store, &self.key, self.expiry, env.now).map_err(refusal_of)?;
         self.state = State::Held;
         note(Ok(change), env);
@@ -83,7 +110,7 @@ impl Hold {
     /// # Errors
     ///
     /// Why the payment cannot be used now; it is given back then.
-    pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Refusal> {
+    pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Denied> {
         self.take(env)?;
         let Some((trust, limits)) = &self.trust else { return Ok(()) };
         match env.exposure().open(env.store, trust, limits, env.now) {
@@ -93,7 +120,7 @@ impl Hold {
             }
             Err(exceeded) => {
                 self.release(env);
-                Err(refusal(exceeded))
+                Err(refusal(exceeded).into())
             }
         }
     }
@@ -103,9 +130,11 @@ impl Hold {
     /// # Errors
     ///
     /// Why not.
-    pub(super) fn check(&self, env: &Env<'_>) -> Result<(), Refusal> {
+    pub(super) fn check(&self, env: &Env<'_>) -> Result<(), Denied> {
         let Some((trust, limits)) = &self.trust else { return Ok(()) };
-        env.exposure().check(env.store, trust, limits, env.now).map_err(refusal)
+        env.exposure()
+            .check(env.store, trust, limits, env.now)
+            .map_err(|exceeded| refusal(exceeded).into())
     }
 
     /// Ends the trust that went with the claim, once. Where that fails it ends with the payment's expiry.
@@ -123,6 +152,7 @@ impl Hold {
     /// Gives the payment back: the client may send it again.
     pub(super) fn release(&self, env: &mut Env<'_>) {
         self.close(env);
+        self.admission.give_back(env);
         match self.state {
             State::Wanted => {}
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
@@ -138,6 +168,11 @@ impl Hold {
         }
     }
 
+    /// Whether it was.
+    pub(super) fn is_left_pending(&self) -> bool {
+        self.state == State::LeftPending
+    }
+
     /// The settlement's outcome is not known: nobody may use the payment until it is, and what was delivered for it stays open.
     pub(super) fn keep_pending(&self, env: &mut Env<'_>) {
         note(env.claims.mark_pending(env.store, &self.key, self.expiry, env.now), env);
@@ -146,6 +181,11 @@ impl Hold {
     /// The same, and nobody may take it over to find out.
     pub(super) fn keep_closed(&self, env: &mut Env<'_>) {
         note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
+    }
+
+    /// So many millionths less were paid than the quote.
+    pub(super) fn refund(&self, amount: u64, env: &Env<'_>) {
+        self.admission.refund(amount, env);
     }
 
     /// The money has moved: the payment buys nothing any more.

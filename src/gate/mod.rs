@@ -21,11 +21,14 @@
 //! Settlements outlive their streams: with [`ResponseEffect::Settle`] the gate gives all that it has to a [`Settlement`],
 //! which belongs to the host's root context and ends the claim whether or not the client is still there.
 
+mod admission;
 mod answer;
+mod delivery;
 mod edits;
 mod effects;
 mod env;
 mod hold;
+mod identifier;
 mod keys;
 mod order;
 mod overrides;
@@ -53,6 +56,7 @@ pub use streaming::Streaming;
 pub use verifying::{Dispatch, Verifying, Waiting};
 
 use crate::pricing::End;
+use delivery::Delivery;
 use prepaid::Prepaid;
 use response::{Forwarding, Keyed};
 use settlement::Due;
@@ -81,6 +85,8 @@ pub enum Gate {
     Prepaid(Box<Prepaid>),
     /// The answer is metered as it passes, and settled at its end.
     Streaming(Box<Streaming>),
+    /// The answer is on its way, and has been paid for.
+    Delivering(Box<Delivery>),
 }
 
 impl Gate {
@@ -106,7 +112,7 @@ impl Gate {
         match core::mem::take(self) {
             Self::Done => ResponseEffect::Pass,
             // The answer is ours, or a local reply (a timeout) that overtook a settlement.
-            waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Streaming(_)) => {
+            waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Streaming(_) | Self::Delivering(_)) => {
                 *self = waiting;
                 ResponseEffect::Pass
             }
@@ -121,8 +127,9 @@ impl Gate {
                 effect
             }
             Self::Prepaid(prepaid) => {
-                *self = Self::Passing;
-                prepaid.answered(response, env)
+                let (next, effect) = prepaid.answered(response, env);
+                *self = next;
+                effect
             }
             Self::Verifying(verifying) => {
                 let (next, effect) = verifying.overtaken(response, env);
@@ -194,15 +201,16 @@ impl Gate {
 
     /// Whether the answer has been sold: it is on its way to the client, or waits for its settlement.
     pub fn has_sold(&self) -> bool {
-        matches!(self, Self::Settling | Self::Passing | Self::Streaming(_))
+        matches!(self, Self::Settling | Self::Passing | Self::Streaming(_) | Self::Delivering(_))
     }
 
-    /// The stream has ended, however it did. Whatever claim the gate still holds is released, unless its answer was metered: then
+    /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on. Whatever claim the gate still holds is released, unless its answer was metered: then
     /// what is returned has to be settled, without anybody waiting for it.
     pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
         match core::mem::take(self) {
             Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Keyed(_) => {}
             Self::Prepaid(prepaid) => prepaid.gone(env),
+            Self::Delivering(delivery) => delivery.ended(end, env),
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
             Self::Streaming(streaming) => {

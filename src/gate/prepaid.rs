@@ -1,38 +1,40 @@
 //! A request that was paid for before it went to the backend.
 
+use super::Gate;
+use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::ResponseEffect;
 use super::env::Env;
 use super::response::Response;
-use super::sale::Sale;
 
 /// The money has moved; whatever the backend does, the client gets its receipt.
 pub struct Prepaid {
-    sale: Sale,
-    receipt: Option<(&'static str, String)>,
+    delivery: Delivery,
 }
 
 impl Prepaid {
-    pub(super) fn new(sale: Sale, receipt: Option<(&'static str, String)>) -> Self {
-        Self { sale, receipt }
+    pub(super) fn new(delivery: Delivery) -> Self {
+        Self { delivery }
     }
 
     /// How long an answer that is priced by the minute may take.
     pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
-        self.sale.longest_ms(env)
+        self.delivery.sale().longest_ms(env)
     }
 
-    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> ResponseEffect {
-        let mut edits = Edits::strip_answer(response.headers).private(response.headers, &self.sale);
-        edits.set.extend(self.receipt);
-        if !response.is_paid_for() {
-            env.notes.attribute("outcome", "paid_not_delivered");
+    pub(super) fn answered(self, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+        let edits = Edits::strip_answer(response.headers).private(response.headers, self.delivery.sale());
+        let edits = self.delivery.edit(edits, env);
+        if response.is_paid_for() {
+            let gate = Gate::Delivering(Box::new(self.delivery));
+            return (gate, ResponseEffect::Edit(edits));
         }
-        ResponseEffect::Edit(edits)
+        self.delivery.failed(false, env);
+        (Gate::Passing, ResponseEffect::Edit(edits))
     }
 
     /// The stream ended before any answer came.
     pub(super) fn gone(self, env: &mut Env<'_>) {
-        env.notes.attribute("outcome", "paid_not_delivered");
+        self.delivery.failed(false, env);
     }
 }

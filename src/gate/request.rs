@@ -1,21 +1,25 @@
 //! The first event: a request's headers, and what the reader found in its body.
 
 use super::Gate;
-use super::answer::{refuse, refuse_for, refuse_plainly};
+use super::admission::{Admission, Denied};
+use super::answer::{deny, refuse, refuse_for, refuse_plainly};
+use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::RequestEffect;
 use super::env::{Env, Note};
 use super::hold::Hold;
+use super::identifier;
 use super::keys::{self, Key};
 use super::order::{Deal, Order};
 use super::redirect;
 use super::response::Keyed;
-use super::sale::Sale;
+use super::sale::{Sale, short_hash};
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
+use crate::replay::ClaimKey;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -29,11 +33,29 @@ pub struct Request<'a> {
     pub headers: &'a [(&'a [u8], &'a [u8])],
     /// What the reader found; `None` if no reader is in front.
     pub body: Option<&'a BodyFacts>,
+    /// Whether the headers are all of it.
+    pub ended: bool,
 }
 
 impl Request<'_> {
     fn has(&self, name: &[u8]) -> bool {
         self.headers.iter().any(|(sent, _)| *sent == name)
+    }
+
+    /// What tells this request from others; `None` if its body is not known.
+    fn hash(&self) -> Option<[u8; 16]> {
+        let (kind, digest) = match (self.body, self.ended) {
+            (Some(BodyFacts::Json(facts)), _) => (b'J', &facts.digest[..]),
+            (Some(BodyFacts::None), _) | (None, true) => (b'N', &[][..]),
+            (Some(BodyFacts::Unreadable(_)) | None, _) => return None,
+        };
+        let Place {
+            method, authority, path, ..
+        } = self.place;
+        let ends = [authority.len(), path.len()].map(|length| u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+        let [authority_ends, path_ends] = &ends;
+        let authority = authority.to_ascii_lowercase();
+        Some(short_hash(&[authority_ends, &authority, path_ends, path, &[kind], digest, method]))
     }
 
     fn upgrades(&self) -> bool {
@@ -158,6 +180,10 @@ fn unpaid(request: &Request<'_>, order: Order, env: &mut Env<'_>) -> (Gate, Requ
 }
 
 fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let identifier = match identifier::of(&payment, env) {
+        Ok(identifier) => identifier.map(Box::from),
+        Err((refusal, detail)) => return answered(refuse(env, &order, refusal, None, detail)),
+    };
     let offers = order.offers(env);
     let terms = Terms {
         offers: &offers,
@@ -166,13 +192,18 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         resource: &order.resource,
         secret: env.secret,
         now: env.now,
+        grace: 0,
     };
-    let (former, approved) = match precheck::pre_check(&payment, &terms) {
-        Ok(approved) => (None, approved),
-        Err(refused) => match formerly(&payment, refused.refusal, &order, facts, &terms, env) {
-            Some((deal, approved)) => (Some(deal), approved),
-            None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
-        },
+    let (former, approved, late) = match precheck::pre_check(&payment, &terms) {
+        Ok(approved) => (None, approved, None),
+        Err(refused) => {
+            let formerly = formerly(&payment, refused.refusal, &order, facts, &terms, env);
+            match formerly.or_else(|| Some((None, late(&payment, refused.refusal, &order, &terms, env)?))) {
+                Some((None, approved)) => (None, approved, Some(refused)),
+                Some((former, approved)) => (former, approved, None),
+                None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
+            }
+        }
     };
     let (is_former, proven) = (former.is_some(), approved.proven());
     let mut sale = Sale {
@@ -184,47 +215,115 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         proven,
         payer: approved.payer,
         resumes: false,
+        request: request.hash(),
+        identifier,
         hold: Hold::new(approved.claim, approved.expiry),
     };
-    if let Err(answer) = hold(&mut sale, approved.claiming, env) {
-        env.notes.attribute("payer", sale.payer);
-        return answered(answer);
-    }
-    if is_former {
-        env.notes.event(Note::FormerQuote);
-    }
+    let edits = edits(request, env);
+    let taken = match &late {
+        // Nothing but what was paid for before.
+        Some(_) => Err(Taken::Before),
+        None => hold(&mut sale, approved.claiming, env),
+    };
+    let answer = match taken {
+        Ok(()) => {
+            if is_former {
+                env.notes.event(Note::FormerQuote);
+            }
+            return verifying::proceed(sale, edits, env);
+        }
+        Err(Taken::Not(answer)) => answer,
+        Err(Taken::Before) => match (Delivery::left(&sale, env), late) {
+            (Ok(left), _) => {
+                let delivery = Delivery::of(sale, left, env);
+                return verifying::serve(delivery, edits, env);
+            }
+            (Err(Refusal::NonceAlreadyUsed), Some(late)) => refuse(env, &sale.order, late.refusal, None, &late.detail),
+            (Err(refusal), _) => refuse(env, &sale.order, refusal, None, ""),
+        },
+    };
+    env.notes.attribute("payer", sale.payer);
+    answered(answer)
+}
+
+/// What every request with a payment loses on its way to the backend.
+fn edits(request: &Request<'_>, env: &Env<'_>) -> Edits {
     let dummy = keys::key(&env.config.access, request.headers) == Key::Dummy;
-    let edits = Edits::default()
+    Edits::default()
         .distrust(request.headers)
         .keep_payment(request.headers)
         .ask_once(request.headers)
-        .without(dummy.then(|| keys::header(&env.config.access)));
-    verifying::proceed(sale, edits, env)
+        .without(dummy.then(|| keys::header(&env.config.access)))
+}
+
+/// A payment that is good for nothing but what it may have paid for before: it has expired, or was made for another resource of a route
+/// on which a payment buys several.
+fn late(payment: &Payment, refusal: Refusal, order: &Order, terms: &Terms<'_>, env: &Env<'_>) -> Option<precheck::Approved> {
+    let (mut grace, mut resource) = (0, terms.resource);
+    match refusal {
+        Refusal::ValidBefore if env.config.redeliver.times > 0 => grace = env.config.redeliver.window,
+        Refusal::ResourceMismatch if order.route(env)?.1.requests_per_payment > 1 => resource = payment.resource_url.as_deref()?,
+        _ => return None,
+    }
+    precheck::pre_check(payment, &Terms { grace, resource, ..*terms }).ok()
+}
+
+/// Why a claim was not taken.
+enum Taken {
+    /// It is not to be had: this is answered.
+    Not(Answer),
+    /// An earlier request has spent it, and may have left something.
+    Before,
 }
 
 /// Takes the claim at once, unless it has to wait until the facilitator has vouched for the payment.
-fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Answer> {
+fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Taken> {
     if let Some(seconds) = trust::banned(sale, env) {
-        return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
+        let answer = refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, "");
+        return Err(Taken::Not(answer));
     }
     if let Some(detail) = trust::too_short(sale, env) {
-        return Err(refuse(env, &sale.order, Refusal::ValidBefore, None, &detail));
+        let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, &detail);
+        return Err(Taken::Not(answer));
     }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
+    let admission = admission(sale, env);
+    sale.hold.admit(admission);
     let held = sale.hold.check(env).and_then(|()| match claiming {
+        Claiming::OnceVerified if sale.hold.is_spent(env) => Err(Refusal::NonceAlreadyUsed.into()),
         Claiming::OnceVerified => Ok(()),
         Claiming::AtOnce => take(sale, env),
     });
-    held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))
+    held.map_err(|denied| match denied.refusal {
+        Refusal::NonceAlreadyUsed => Taken::Before,
+        _ => Taken::Not(deny(env, &sale.order, denied)),
+    })
+}
+
+/// What is taken together with the claim.
+fn admission(sale: &Sale, env: &Env<'_>) -> Admission {
+    let mut admission = Admission::default();
+    if let Some(identifier) = &sale.identifier {
+        // Where one payment buys several requests they go by one name.
+        let several = sale.route(env).is_some_and(|route| route.requests_per_payment > 1);
+        let request = sale.request.filter(|_| !several).unwrap_or_default();
+        let key = ClaimKey::identifier(env.secret, &sale.payer, identifier);
+        admission.identifier = Some((key, short_hash(&[&sale.identity(), &request])));
+    }
+    admission.rate = trust::rate(sale, env);
+    admission
 }
 
 /// Takes the claim. One whose settlement is pending is taken over, to find out about it: not where the answer may have been delivered
 /// already, nor where it may have cost less than the quote.
-fn take(sale: &mut Sale, env: &mut Env<'_>) -> Result<(), Refusal> {
+fn take(sale: &mut Sale, env: &mut Env<'_>) -> Result<(), Denied> {
     let resumable = sale.proven && sale.offer(env).is_some_and(|offer| offer.scheme == Scheme::Exact);
     match sale.hold.take(env) {
-        Err(Refusal::SettlementPending) if resumable => {
+        Err(Denied {
+            refusal: Refusal::SettlementPending,
+            ..
+        }) if resumable => {
             sale.hold.resume(env)?;
             sale.resumes = true;
             Ok(())
@@ -244,7 +343,7 @@ fn formerly(
     facts: &RequestFacts<'_>,
     terms: &Terms<'_>,
     env: &Env<'_>,
-) -> Option<(Deal, precheck::Approved)> {
+) -> Option<(Option<Deal>, precheck::Approved)> {
     let by_amount = match refusal {
         Refusal::ValueMismatch | Refusal::NoMatchingRequirements => true,
         // A signature over an amount that the payment does not say.
@@ -267,7 +366,7 @@ fn formerly(
     let offers = deal.offers(former);
     let approved = precheck::pre_check(payment, &Terms { offers: &offers, ..*terms }).ok()?;
     drop(offers);
-    Some((deal, approved))
+    Some((Some(deal), approved))
 }
 
 impl Env<'_> {

@@ -6,6 +6,7 @@ use super::effects::{Call, Endpoint};
 use super::env::Env;
 use super::hold::Hold;
 use super::order::{Deal, Order};
+use crate::evm::keccak256;
 use crate::pricing::{Atomic, Basis, Charged, Delivery, MeteredTerms, Offer, Price, Route, Routes};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
@@ -29,11 +30,26 @@ pub(super) struct Sale {
     pub(super) proven: bool,
     /// Whether an earlier request sent its settlement and never knew the outcome: that is to be known before anything else.
     pub(super) resumes: bool,
+    /// Hash of the request that it is for; `None` if its body is not known.
+    pub(super) request: Option<[u8; 16]>,
+    /// What the client calls it.
+    pub(super) identifier: Option<Box<str>>,
     /// The claim on it.
     pub(super) hold: Hold,
 }
 
 impl Sale {
+    /// What tells this payment from any other one.
+    pub(super) fn identity(&self) -> [u8; 16] {
+        let name = self.identifier.as_deref().unwrap_or_default();
+        short_hash(&[self.hold.key().as_bytes(), name.as_bytes(), b"/", &self.payment.signed()])
+    }
+
+    /// What tells the route that sells from the others.
+    pub(super) fn route_hash(&self, env: &Env<'_>) -> [u8; 16] {
+        short_hash(&[self.route(env).map_or(&b""[..], |route| route.name.as_bytes())])
+    }
+
     /// What is paid, and the routes that it was made for.
     fn deal<'a>(&self, env: &Env<'a>) -> Option<(&Deal, &'a Routes)> {
         match &self.former {
@@ -159,4 +175,10 @@ impl Sale {
         };
         Some(receipt.header(self.payment.dialect))
     }
+}
+
+/// A hash of these, put together.
+pub(super) fn short_hash(parts: &[&[u8]]) -> [u8; 16] {
+    let [short @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = keccak256(&parts.concat());
+    short
 }

@@ -4,6 +4,7 @@
 
 use super::Gate;
 use super::answer::refuse;
+use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Released, RequestEffect, ResponseEffect};
 use super::env::{Env, Note};
@@ -255,7 +256,6 @@ impl Settlement {
 
     fn paid(self, settled: &Settled, outcome: &'static str, env: &mut Env<'_>) -> Released {
         let Self { sale, amount, waits, .. } = self;
-        sale.hold.spend(env);
         env.notes.event(Note::Settled(outcome));
         env.notes.attribute("outcome", "paid");
         env.notes.attribute("settled", amount.0.to_string());
@@ -265,21 +265,21 @@ impl Settlement {
             let earned = amount.millionths(offer.asset.decimals);
             env.notes.event(Note::Earned(offer.asset.symbol.clone(), network, earned));
         }
-        let said = settled.amount.clone();
-        let receipt = |amount: Option<String>| sale.receipt(&settled.transaction, amount.as_deref(), None, env);
         match waits {
             Waits::Request(edits) => {
-                let receipt = receipt(said);
-                let prepaid = Prepaid::new(sale, receipt);
-                Released::Forward(edits, Box::new(Gate::Prepaid(Box::new(prepaid))))
+                let delivery = Delivery::first(sale, settled, amount, env);
+                Released::Forward(edits, Box::new(Gate::Prepaid(Box::new(Prepaid::new(delivery)))))
             }
-            Waits::Headers(mut edits) => {
-                edits.set.extend(receipt(said));
-                Released::Edit(edits)
+            Waits::Headers(edits) => {
+                let delivery = Delivery::first(sale, settled, amount, env);
+                Released::Edit(delivery.edit(edits, env), Box::new(Gate::Delivering(Box::new(delivery))))
             }
-            // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
             Waits::End { place } => {
-                let receipt = receipt(said.or_else(|| Some(amount.0.to_string())));
+                sale.hold.spend(env);
+                trust::refund(&sale, amount, env);
+                // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
+                let said = settled.amount.clone().unwrap_or_else(|| amount.0.to_string());
+                let receipt = sale.receipt(&settled.transaction, Some(&said), None, env);
                 Released::End(EndEffect::Finish(LastWords::of(receipt, place)))
             }
         }

@@ -3,7 +3,7 @@
 use super::env::Env;
 use super::sale::Sale;
 use crate::pricing::{Asset, Atomic};
-use crate::replay::{ClaimKey, Limits, Trust};
+use crate::replay::{ClaimKey, Limits, RateLimits, Trust};
 
 /// The trust that a metered sale takes, and its limits; `None`: it takes none, or it is not limited.
 pub(super) fn of(sale: &Sale, env: &Env<'_>) -> Option<(Trust, Limits)> {
@@ -56,6 +56,30 @@ pub(super) fn ban(sale: &Sale, env: &mut Env<'_>) {
         env.notes
             .warnings
             .push("a payer could not be banned: the shared data is contended".into());
+    }
+}
+
+/// What the sale's payer is counted under, where payers are limited.
+pub(super) fn rate(sale: &Sale, env: &Env<'_>) -> Option<(ClaimKey, RateLimits, u64)> {
+    let limits = env.config.payer_limits.as_ref()?;
+    let offer = sale.offer(env)?;
+    let currency = &offer.asset.currency;
+    let spend = limits.spend.iter().find(|(limited, _)| limited == currency);
+    let limits = RateLimits {
+        window_ms: limits.window_ms,
+        requests: limits.requests,
+        spend: spend.map(|(_, most)| *most),
+        cooldown_ms: limits.cooldown_ms,
+    };
+    let payer = ClaimKey::payer(env.secret, "", currency, &sale.payer);
+    Some((payer, limits, millionths(offer.amount, &offer.asset)))
+}
+
+/// Less was settled than the quote, which the payer was counted for.
+pub(super) fn refund(sale: &Sale, settled: Atomic, env: &Env<'_>) {
+    if let Some(offer) = sale.offer(env) {
+        let quoted = millionths(offer.amount, &offer.asset);
+        sale.hold.refund(quoted.saturating_sub(millionths(settled, &offer.asset)), env);
     }
 }
 

@@ -1,10 +1,12 @@
 //! Waiting for /verify: before the request goes on, or while the backend is at work.
 
 use super::Gate;
-use super::answer::refuse;
+use super::answer::{deny, refuse};
+use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect, VerifiedEffect};
 use super::env::{Env, Note};
+use super::prepaid::Prepaid;
 use super::redirect;
 use super::response::{Forwarding, Kept, Response};
 use super::sale::Sale;
@@ -62,6 +64,17 @@ fn go_on(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     match told(&sale, edits, env) {
         Some(edits) => (Gate::Forwarding(Box::new(Forwarding::new(sale))), RequestEffect::Forward(edits)),
         None => unavailable(&sale, env),
+    }
+}
+
+/// The request goes to the backend, and was paid for before.
+pub(super) fn serve(delivery: Delivery, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    match told(delivery.sale(), edits, env) {
+        Some(edits) => {
+            let gate = Gate::Prepaid(Box::new(Prepaid::new(delivery)));
+            (gate, RequestEffect::Forward(edits))
+        }
+        None => unavailable(delivery.sale(), env),
     }
 }
 
@@ -190,8 +203,8 @@ impl Verifying {
     fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
         let Self { mut sale, stage, .. } = self;
         env.notes.event(Note::Verified("valid"));
-        if let Err(refusal) = sale.hold.confirm(env) {
-            let answer = refuse(env, &sale.order, refusal, None, "");
+        if let Err(denied) = sale.hold.confirm(env) {
+            let answer = deny(env, &sale.order, denied);
             return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer)));
         }
         let edits = match stage {

@@ -14,6 +14,7 @@ use super::gate_stream::GateStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
 use crate::gate::{Call, CalloutReply, CalloutToken, EndEffect, Endpoint, Released};
+use crate::pricing::End;
 use crate::replay::{Cas, SharedStore};
 use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
@@ -237,6 +238,10 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) -> Option<(u64, J
     }
     worker.waits_no_more(context);
     if !alive {
+        // Nobody is there to have what was paid for.
+        if let Released::Forward(_, mut gate) | Released::Edit(_, mut gate) = effect {
+            let _ = worker.with_env(|env| gate.on_end(End::ClientGone, env));
+        }
         return None;
     }
     match effect {
@@ -246,8 +251,9 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) -> Option<(u64, J
             worker.leave(context, *gate);
             let _ = abi::resume(Stream::Request);
         }
-        Released::Edit(edits) => {
+        Released::Edit(edits, gate) => {
             worker::apply(Map::Response, &edits);
+            worker.leave(context, *gate);
             let _ = abi::resume(Stream::Response);
         }
         Released::Answer(answer) => worker::answer(&answer),

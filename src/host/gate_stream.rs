@@ -28,6 +28,8 @@ pub(super) struct GateStream {
     asked_at: u64,
     /// How long the answer may take, if its price ends there.
     longest_ms: Option<u64>,
+    /// Whether the last of the answer has come.
+    complete: bool,
 }
 
 impl GateStream {
@@ -38,6 +40,7 @@ impl GateStream {
             gate: Gate::Done,
             asked_at: 0,
             longest_ms: None,
+            complete: false,
         }
     }
 
@@ -117,12 +120,21 @@ impl GateStream {
         }
     }
 
-    /// Takes up the gate of a request that was paid for while it was paused.
+    /// Takes up the gate of a request, or an answer, that was paid for while it was paused.
     fn take_up(&mut self) {
-        if matches!(self.gate, Gate::Paying)
+        if matches!(self.gate, Gate::Paying | Gate::Settling)
             && let Some(gate) = self.worker.take_up(self.context)
         {
             self.gate = gate;
+        }
+    }
+
+    /// The last of the answer goes to Envoy now. What has been paid for is delivered with it, before the client can have it and come again.
+    fn completed(&mut self) {
+        self.complete = true;
+        if let Gate::Delivering(_) = self.gate {
+            let gate = &mut self.gate;
+            let _ = self.worker.with_env(|env| gate.on_end(End::Complete, env));
         }
     }
 
@@ -205,7 +217,7 @@ impl Context for GateStream {
 }
 
 impl HttpContext for GateStream {
-    fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         let head = Head::read(&self.worker.config);
         let place = head.place();
         let located = self.worker.config.routes.locate(&place);
@@ -220,6 +232,7 @@ impl HttpContext for GateStream {
                 scheme: b"",
                 headers: &[],
                 body: None,
+                ended: end_of_stream,
             };
             let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
             self.gate = gate;
@@ -234,6 +247,7 @@ impl HttpContext for GateStream {
             scheme: &scheme,
             headers: &headers,
             body: body.as_ref(),
+            ended: end_of_stream,
         };
         let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
         self.gate = gate;
@@ -242,6 +256,7 @@ impl HttpContext for GateStream {
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         self.take_up();
+        self.complete |= end_of_stream;
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {
             return Action::Continue;
         }
@@ -282,6 +297,10 @@ impl HttpContext for GateStream {
 
     // Not called while the headers are held, unless the plugin is configured as only the reader's may be.
     fn on_http_response_body(&mut self, body_size: usize, end_of_stream: bool) -> Action {
+        self.take_up();
+        if end_of_stream {
+            self.completed();
+        }
         if !self.gate.reads_response() {
             return self.held();
         }
@@ -295,11 +314,13 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
+        self.take_up();
         if !matches!(self.gate, Gate::Done) {
             let trailers = abi::headers(Map::ResponseTrailers);
             let trailers: Vec<(&[u8], &[u8])> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
             worker::apply(Map::ResponseTrailers, &self.gate.on_response_trailers(&trailers));
         }
+        self.completed();
         if !self.gate.reads_response() {
             return self.held();
         }
@@ -318,8 +339,10 @@ impl HttpContext for GateStream {
         }
         let end = match (gate.reads_response(), time_is_up) {
             (true, true) => End::Interrupted,
-            (true, false) => how_it_ended(),
-            (false, _) => End::Complete,
+            // Whatever is priced by time was delivered in full when its time is up.
+            (false, true) => End::Complete,
+            (false, false) if self.complete => End::Complete,
+            _ => how_it_ended(),
         };
         if let Some(settlement) = self.worker.with_env(|env| gate.on_end(end, env)) {
             self.worker.enqueue_alone(self.context, settlement);

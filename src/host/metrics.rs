@@ -29,6 +29,7 @@ impl Metrics {
             "x402_released",
             "x402_served_unsettled",
             "x402_usage_above_quote",
+            "x402_undelivered",
             "x402_overrides_ignored",
         ] {
             self.id(Metric::Counter, name.into());
@@ -55,6 +56,8 @@ impl Metrics {
                 )
             }
             Note::Released => ("x402_released".into(), 1),
+            Note::Undelivered => ("x402_undelivered".into(), 1),
+            Note::Entitled(right) => (format!("x402_entitled.right.{right}"), 1),
             Note::ServedUnsettled => ("x402_served_unsettled".into(), 1),
             Note::UsageAboveQuote => ("x402_usage_above_quote".into(), 1),
             Note::SettlementRetried => ("x402_settlement_retries".into(), 1),

@@ -14,7 +14,7 @@ use super::store::SharedData;
 use crate::config::Config;
 use crate::gate::{Edits, Env, Gate, Notes, Settlement};
 use crate::pricing::Former;
-use crate::replay::{self, Bans, Claims, Exposure, UnixSeconds};
+use crate::replay::{self, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
 use crate::x402::Answer;
 
@@ -123,6 +123,9 @@ impl Worker {
     pub(super) fn sweep(&self, buckets: Range<u32>, now: UnixSeconds) -> u32 {
         Exposure::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         Bans::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        Entitlements::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        Identifiers::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        Rates::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         self.claims.sweep(&SharedData, buckets, now)
     }
 

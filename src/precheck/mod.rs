@@ -33,6 +33,8 @@ pub struct Terms<'a> {
     pub secret: &'a [u8; 16],
     /// The time.
     pub now: UnixSeconds,
+    /// For how long a payment is looked at that has expired, in seconds: one that was settled may have an answer to be had again.
+    pub grace: u64,
 }
 
 /// A payment that passed.

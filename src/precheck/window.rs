@@ -19,7 +19,7 @@ pub(super) fn check(valid_after: &U256, valid_before: &U256, terms: &Terms<'_>) 
         ));
     }
     // What is about to expire cannot be settled any more when the backend has answered.
-    if valid_before <= now.saturating_add(skew) {
+    if valid_before.saturating_add(u128::from(terms.grace)) <= now.saturating_add(skew) {
         return Err(Refused::new(
             Refusal::ValidBefore,
             format!("valid before {valid_before}, it is {now} here"),

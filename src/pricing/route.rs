@@ -46,6 +46,8 @@ pub struct Route {
     pub flow: Flow,
     /// When the backend may begin.
     pub start: Start,
+    /// How many requests one payment buys, at a quote not above what it settled.
+    pub requests_per_payment: u32,
     /// The ways to pay, in order of preference; empty when free.
     ///
     /// Their amounts are the price of any request if that is the same for all, and the quote of any request per minute.

@@ -17,6 +17,7 @@ fn route(path: &str, price: Price) -> Route {
         price,
         flow: Flow::default(),
         start: Start::default(),
+        requests_per_payment: 1,
         offers: Vec::new(),
         description: "".into(),
         mime_type: "".into(),

@@ -60,6 +60,14 @@ pub enum Refusal {
     ExposureExceeded,
     /// The payer had an answer that could not be settled.
     PayerBanned,
+    /// The payer has asked for too much lately.
+    PayerLimitExceeded,
+    /// The payment has no identifier, and one is required.
+    IdentifierRequired,
+    /// The payment's identifier was given to another payment, or to one for another request.
+    IdentifierConflict,
+    /// The payment repeats an extension otherwise than it was advertised.
+    ExtensionEchoMismatch,
     /// No facilitator can be reached, or none answers sensibly.
     FacilitatorUnavailable,
     /// The facilitator refused the payment; its reason travels beside this.
@@ -131,6 +139,10 @@ impl Refusal {
         Self::ClaimsUnavailable,
         Self::ExposureExceeded,
         Self::PayerBanned,
+        Self::PayerLimitExceeded,
+        Self::IdentifierRequired,
+        Self::IdentifierConflict,
+        Self::ExtensionEchoMismatch,
         Self::FacilitatorUnavailable,
         Self::FacilitatorRefused,
         Self::Permit2AllowanceRequired,
@@ -263,6 +275,30 @@ impl Refusal {
                 "payer_banned",
                 "429",
                 "an earlier answer to this payer could not be settled: wait, and keep the balance and allowance that payments need",
+            ),
+            Self::PayerLimitExceeded => row(
+                429,
+                "payer_limit_exceeded",
+                "429",
+                "this payer has asked for too much lately: wait, then send the same payment again",
+            ),
+            Self::IdentifierRequired => row(
+                400,
+                "payment_identifier_required",
+                "400",
+                "payments need an id in the payment-identifier extension here: 16 to 128 letters, digits, '-' and '_'",
+            ),
+            Self::IdentifierConflict => row(
+                409,
+                "payment_identifier_conflict",
+                "409",
+                "this payment identifier stands for another payment or request: send that one again, or take a new identifier",
+            ),
+            Self::ExtensionEchoMismatch => row(
+                402,
+                "extension_echo_mismatch",
+                "402",
+                "the payment repeats an extension otherwise than it is advertised: take it from this answer",
             ),
             Self::FacilitatorUnavailable => row(
                 503,

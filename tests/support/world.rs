@@ -87,9 +87,20 @@ impl World {
     }
 
     pub fn request(&mut self, path: &str, headers: &[(&str, &[u8])], body: Option<&BodyFacts>) -> (Gate, RequestEffect) {
+        self.request_of("GET", path, headers, body, body.is_none())
+    }
+
+    pub fn request_of(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &[u8])],
+        body: Option<&BodyFacts>,
+        ended: bool,
+    ) -> (Gate, RequestEffect) {
         let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
         let place = Place {
-            method: b"GET",
+            method: method.as_bytes(),
             authority: b"api.example.com",
             path: path.as_bytes(),
             envoy_route: None,
@@ -102,6 +113,7 @@ impl World {
                     scheme: b"https",
                     headers: &headers,
                     body,
+                    ended,
                 },
                 env,
             )

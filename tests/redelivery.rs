@@ -1,0 +1,408 @@
+//! What a settled payment still buys: the same answer where it was not delivered, further requests where it was sold for several.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)] // tests
+
+mod support;
+
+use serde_json::{Value, json};
+use support::world::{SETTLED, World, body, configuration, header};
+use support::{Payer, Terms, base64, unbase64, v2};
+use x402_envoy::gate::{CalloutReply, Edits, Gate, Note, Released, RequestEffect, ResponseEffect};
+use x402_envoy::pricing::End;
+use x402_envoy::reader::{BodyFacts, Facts, Why};
+use x402_envoy::replay::UnixSeconds;
+
+/// A world with these settings; `upfront` is a route of that flow.
+fn world(more: &Value) -> World {
+    let mut configuration = configuration();
+    let price = json!({"per_request": "$0.001"});
+    configuration["routes"].as_array_mut().unwrap().extend([
+        json!({"name": "upfront", "match": {"path": "/upfront"}, "price": price, "flow": "upfront"}),
+        json!({"name": "three", "match": {"path": "/three*"}, "price": price, "limits": {"requests_per_payment": 3}}),
+    ]);
+    for (name, value) in more.as_object().unwrap() {
+        configuration[name] = value.clone();
+    }
+    World::with(&configuration)
+}
+
+/// One request, its payment sent as it is.
+struct Asked<'a> {
+    method: &'a str,
+    path: &'a str,
+    payment: &'a [u8],
+    facts: Option<&'a BodyFacts>,
+    ended: bool,
+}
+
+impl<'a> Asked<'a> {
+    fn get(path: &'a str, payment: &'a [u8]) -> Self {
+        Self {
+            method: "GET",
+            path,
+            payment,
+            facts: None,
+            ended: true,
+        }
+    }
+
+    fn send(&self, world: &mut World) -> (Gate, RequestEffect) {
+        let headers = [("payment-signature", self.payment)];
+        world.request_of(self.method, self.path, &headers, self.facts, self.ended)
+    }
+
+    /// The gate of an answer that is on its way, paid for by this very request.
+    fn paid(&self, world: &mut World) -> Gate {
+        let (gate, effect) = self.send(world);
+        let mut gate = match effect {
+            RequestEffect::Verify(dispatch) => {
+                let mut gate = dispatch.split().1.sent(support::world::TOKEN).0;
+                let valid = world.env(|env| gate.on_verified(support::world::TOKEN, &support::world::VALID, env));
+                assert!(valid.is_some());
+                gate
+            }
+            RequestEffect::Settle(settlement) => match world.settled(*settlement, &SETTLED) {
+                Released::Forward(_, gate) => *gate,
+                _ => panic!("not let through"),
+            },
+            RequestEffect::Forward(_) => gate,
+            RequestEffect::Answer(answer) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
+        };
+        match world.respond(&mut gate, 200, true) {
+            ResponseEffect::Settle(settlement) => match world.settled(*settlement, &SETTLED) {
+                Released::Edit(_, gate) => *gate,
+                _ => panic!("not let through"),
+            },
+            ResponseEffect::Edit(_) => gate,
+            _ => panic!("not on its way"),
+        }
+    }
+
+    /// The gate of a request that nothing is settled for.
+    fn entitled(&self, world: &mut World) -> Gate {
+        match self.send(world) {
+            (gate @ Gate::Prepaid(_), RequestEffect::Forward(edits)) => {
+                let paid = |name| edits.set.iter().any(|(set, _)| *set == name);
+                assert!(paid("x-x402-payer") && paid("x-x402-amount"));
+                gate
+            }
+            (_, RequestEffect::Answer(answer)) => panic!("answered {}", String::from_utf8_lossy(&answer.body)),
+            _ => panic!("it is to be paid for"),
+        }
+    }
+
+    /// The status and reason with which it is answered.
+    fn refused(&self, world: &mut World) -> (u16, String) {
+        match self.send(world) {
+            (Gate::Answered, RequestEffect::Answer(answer)) => (answer.status, body(&answer)["error"].as_str().unwrap().to_owned()),
+            _ => panic!("not answered"),
+        }
+    }
+}
+
+fn used() -> (u16, String) {
+    (402, "nonce_already_used".to_owned())
+}
+
+fn end(world: &mut World, mut gate: Gate, end: End) {
+    assert!(world.env(|env| gate.on_end(end, env)).is_none());
+}
+
+fn receipt(edits: &Edits) -> Value {
+    unbase64(&edits.set.iter().find(|(name, _)| *name == "payment-response").unwrap().1)
+}
+
+#[test]
+fn an_answer_that_was_not_delivered_is_served_once_more_with_its_receipt() {
+    for cut in [End::ClientGone, End::BackendFailed, End::Interrupted] {
+        let mut world = world(&json!({}));
+        let payment = world.payment(1);
+        let asked = Asked::get("/paid?q=1", &payment);
+        let gate = asked.paid(&mut world);
+        // Envoy does not know yet that the client is gone: it is to wait, not to pay again.
+        assert_eq!(asked.refused(&mut world), (409, "payment_in_use".to_owned()));
+        end(&mut world, gate, cut);
+
+        let mut gate = asked.entitled(&mut world);
+        assert_eq!(asked.refused(&mut world), (409, "payment_in_use".to_owned()));
+        let ResponseEffect::Edit(edits) = world.respond(&mut gate, 200, true) else {
+            panic!("not let through")
+        };
+        assert_eq!(receipt(&edits)["success"], true);
+        assert_eq!(
+            receipt(&edits)["transaction"],
+            "0x34f0300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0ba"
+        );
+        end(&mut world, gate, cut);
+        assert_eq!(asked.refused(&mut world), used());
+        assert_eq!(world.counted(&Note::Settled("settled")), 1);
+        assert_eq!((world.counted(&Note::Undelivered), world.counted(&Note::Entitled("again"))), (2, 1));
+    }
+}
+
+#[test]
+fn what_was_delivered_is_not_served_again() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/paid", &payment);
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::Complete);
+    assert_eq!(asked.refused(&mut world), used());
+
+    let payment = world.payment(2);
+    let asked = Asked::get("/paid", &payment);
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::ClientGone);
+    let mut gate = asked.entitled(&mut world);
+    let _ = world.respond(&mut gate, 200, true);
+    end(&mut world, gate, End::Complete);
+    assert_eq!(asked.refused(&mut world), used());
+}
+
+#[test]
+fn only_the_same_request_is_served_again() {
+    let json = |digest| {
+        BodyFacts::Json(Facts {
+            digest: [digest; 32],
+            ..Facts::default()
+        })
+    };
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let (first, other, unreadable) = (json(1), json(2), BodyFacts::Unreadable(Why::NotJson));
+    let asked = Asked {
+        method: "POST",
+        facts: Some(&first),
+        ended: false,
+        ..Asked::get("/paid?q=1", &payment)
+    };
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::ClientGone);
+    for different in [
+        Asked { method: "GET", ..asked },
+        Asked {
+            path: "/paid?q=2",
+            ..asked
+        },
+        Asked {
+            facts: Some(&other),
+            ..asked
+        },
+        Asked {
+            facts: Some(&unreadable),
+            ..asked
+        },
+        Asked { facts: None, ..asked },
+        Asked {
+            facts: None,
+            ended: true,
+            ..asked
+        },
+    ] {
+        assert_eq!(different.refused(&mut world), used());
+    }
+    asked.entitled(&mut world);
+}
+
+#[test]
+fn a_body_that_nobody_saw_is_not_served_again() {
+    for (facts, ended) in [(None, false), (Some(BodyFacts::Unreadable(Why::Encoded)), false)] {
+        let mut world = world(&json!({}));
+        let payment = world.payment(1);
+        let asked = Asked {
+            method: "POST",
+            facts: facts.as_ref(),
+            ended,
+            ..Asked::get("/paid", &payment)
+        };
+        let gate = asked.paid(&mut world);
+        end(&mut world, gate, End::ClientGone);
+        assert_eq!(asked.refused(&mut world), used());
+    }
+}
+
+#[test]
+fn a_client_that_left_while_its_payment_was_settled_comes_back_for_its_answer() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not let through")
+    };
+    // What the host does where nobody waits any more.
+    end(&mut world, *gate, End::ClientGone);
+    Asked::get("/paid", &payment).entitled(&mut world);
+}
+
+#[test]
+fn what_was_paid_up_front_is_served_again_until_the_backend_has_answered() {
+    let mut world = world(&json!({}));
+    let (_, RequestEffect::Answer(challenge)) = world.request("/upfront", &[], None) else {
+        panic!("not challenged")
+    };
+    let accepted = unbase64(header(&challenge, "payment-required").unwrap())["accepts"][0].clone();
+    let payment = base64(&v2(&accepted, Terms::good(1).payload(&Payer::new(1))));
+    let asked = Asked::get("/upfront", &payment);
+    let (_, RequestEffect::Settle(settlement)) = asked.send(&mut world) else {
+        panic!("not paying")
+    };
+    let Released::Forward(_, gate) = world.settled(*settlement, &SETTLED) else {
+        panic!("not let through")
+    };
+    let mut gate = *gate;
+    // No failure of the backend, and nobody's leaving before there is an answer, uses up anything.
+    for (status, from_backend) in [(500, true), (404, true), (503, false)] {
+        let ResponseEffect::Edit(edits) = world.respond(&mut gate, status, from_backend) else {
+            panic!("not passed on")
+        };
+        assert_eq!(receipt(&edits)["success"], true);
+        end(&mut world, gate, End::Complete);
+        gate = asked.entitled(&mut world);
+    }
+    end(&mut world, gate, End::ClientGone);
+    let mut gate = asked.entitled(&mut world);
+    let _ = world.respond(&mut gate, 200, true);
+    end(&mut world, gate, End::Complete);
+    assert_eq!(asked.refused(&mut world), used());
+    assert_eq!(world.counted(&Note::Settled("settled")), 1);
+}
+
+#[test]
+fn it_is_served_again_within_the_window_even_if_the_payment_has_expired() {
+    let mut world = world(&json!({"redeliver": {"times": 1, "window": "10m"}}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/paid", &payment);
+    let gate = asked.paid(&mut world);
+    let other = world.payment(2);
+    world.now += 290;
+    end(&mut world, gate, End::ClientGone);
+    // It was good for 300 seconds.
+    world.now += 60;
+    let late = (402, "invalid_exact_evm_payload_authorization_valid_before".to_owned());
+    assert_eq!(Asked::get("/paid", &other).refused(&mut world), late);
+    let gate = asked.entitled(&mut world);
+    end(&mut world, gate, End::ClientGone);
+    world.now += 601;
+    assert_eq!(asked.refused(&mut world), late);
+}
+
+#[test]
+fn it_can_be_switched_off() {
+    let mut world = world(&json!({"redeliver": {"times": 0}}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/paid", &payment);
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::ClientGone);
+    assert_eq!(asked.refused(&mut world), used());
+}
+
+#[test]
+fn the_store_is_empty_again_when_it_is_over() {
+    let mut world = world(&json!({}));
+    for nonce in 1..20 {
+        let payment = world.payment(nonce);
+        let gate = Asked::get("/paid", &payment).paid(&mut world);
+        end(&mut world, gate, End::ClientGone);
+    }
+    let (before, later) = (world.store.bytes().1, UnixSeconds(world.now + 100_000));
+    assert!(before > 0);
+    world.claims.sweep(&world.store, 0..u32::MAX, later);
+    x402_envoy::replay::Entitlements::new(1).sweep(&world.store, 0..u32::MAX, later);
+    assert_eq!(world.store.bytes().1, 0);
+}
+
+// Several requests for one payment
+
+#[test]
+fn one_payment_buys_several_requests_of_its_route() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/three", &payment);
+    let gate = asked.paid(&mut world);
+    // The others need not wait for the first one's answer, nor for each other.
+    let second = asked.entitled(&mut world);
+    let third = Asked {
+        method: "POST",
+        ended: false,
+        ..Asked::get("/three/other", &payment)
+    }
+    .entitled(&mut world);
+    assert_eq!(asked.refused(&mut world), used());
+    assert_eq!(Asked::get("/paid", &payment).refused(&mut world), used());
+    for mut gate in [second, third] {
+        let ResponseEffect::Edit(edits) = world.respond(&mut gate, 200, true) else {
+            panic!("not let through")
+        };
+        assert_eq!(receipt(&edits)["success"], true);
+        end(&mut world, gate, End::Complete);
+    }
+    end(&mut world, gate, End::Complete);
+    assert_eq!(asked.refused(&mut world), used());
+    assert_eq!(
+        (world.counted(&Note::Settled("settled")), world.counted(&Note::Entitled("more"))),
+        (1, 2)
+    );
+}
+
+#[test]
+fn what_was_not_delivered_of_several_comes_back() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/three", &payment);
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::Complete);
+    // The backend fails as often as it likes.
+    for _ in 0..5 {
+        let mut gate = asked.entitled(&mut world);
+        let _ = world.respond(&mut gate, 500, true);
+        end(&mut world, gate, End::Complete);
+    }
+    // An answer that had begun comes back once for the whole payment.
+    for _ in 0..3 {
+        let mut gate = asked.entitled(&mut world);
+        let _ = world.respond(&mut gate, 200, true);
+        end(&mut world, gate, End::ClientGone);
+    }
+    assert_eq!(asked.refused(&mut world), used());
+}
+
+#[test]
+fn several_requests_end_with_the_payment() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/three", &payment);
+    let gate = asked.paid(&mut world);
+    end(&mut world, gate, End::Complete);
+    world.now += 320;
+    let late = (402, "invalid_exact_evm_payload_authorization_valid_before".to_owned());
+    assert_eq!(asked.refused(&mut world), late);
+}
+
+#[test]
+fn an_unknown_settlement_sells_nothing_more() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/three", &payment);
+    let (_, RequestEffect::Verify(dispatch)) = asked.send(&mut world) else {
+        panic!("not verifying")
+    };
+    let mut gate = dispatch.split().1.sent(support::world::TOKEN).0;
+    let _ = world.env(|env| gate.on_verified(support::world::TOKEN, &support::world::VALID, env));
+    let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
+        panic!("not settling")
+    };
+    assert!(matches!(world.settled(*settlement, &CalloutReply::Lost), Released::Answer(_)));
+    let (_, RequestEffect::Settle(settlement)) = asked.send(&mut world) else {
+        panic!("not taken up")
+    };
+    assert_eq!(asked.refused(&mut world), (409, "payment_in_use".to_owned()));
+    assert!(matches!(world.settled(*settlement, &SETTLED), Released::Forward(..)));
+    asked.entitled(&mut world);
+    asked.entitled(&mut world);
+    assert_eq!(asked.refused(&mut world), used());
+}
