@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import secrets
 import subprocess
 from typing import Any
 
@@ -80,6 +81,20 @@ def test_version_1_client(gateway: Any, sepolia: Chain) -> None:
                      packages="clients-v1", BODY=CHAT)
     paid(sepolia, result, header="x-payment-response")
     answered(result)
+
+
+@pytest.mark.parametrize("script", ["fetch-named.mjs", "pay_named.py"])
+def test_a_payment_signed_anew_under_its_name_is_not_paid_twice(gateway: Any, sepolia: Chain, script: str) -> None:
+    """As the official extension has it: the name is the client's word that it is the same purchase."""
+    url, name = gateway.url("/v1/chat/completions"), f"pay_{secrets.token_hex(16)}"
+    with moves(sepolia, PRICE_ATOMIC):
+        first = pay(script, url, sepolia.key("client"), BODY=CHAT, PAYMENT_ID=name)
+        again = pay(script, url, sepolia.key("client"), BODY=CHAT, PAYMENT_ID=name)
+    paid(sepolia, first)
+    answered(first)
+    assert again.status == 409 and again.json["error"] == "payment_identifier_conflict" and again.receipt is None
+    with moves(sepolia, PRICE_ATOMIC):
+        paid(sepolia, pay(script, url, sepolia.key("client"), BODY=CHAT, PAYMENT_ID=f"{name}_2"))
 
 
 def test_smart_wallet(gateway: Any, sepolia: Chain) -> None:

@@ -182,5 +182,7 @@ def filter_config(pay_to: str, facilitators: list[dict[str, Any]], spender: str)
             *(route for route in routes if served.issuperset(offer["network"] for offer in route["accept"])),
         ],
         "access": {"dummy_api_keys": ["x402"]},
+        # Advertised to every client here, known to some.
+        "payment_identifier": "optional",
         "challenge": {"v1": True, "plain_headers": True, "body": "x402"},
     }
