@@ -155,11 +155,13 @@ const SVM_PREFIXES: [&str; 2] = ["invalid_exact_svm_payload", "invalid_exact_svm
 
 /// What a reason means: a listed one, alone or followed by a colon and details. `None` for all others.
 ///
-/// `message` is the text that facilitators send beside the reason; it counts where it says that the nonce is used.
+/// `message` is the text that facilitators send beside the reason; it counts where it says that a transaction is still pending, or that the
+/// nonce is used.
 ///
 /// ```
 /// use x402_envoy::x402::facilitator::{Meaning, classify};
 /// assert_eq!(classify("transaction_failed: replacement transaction underpriced", ""), Some(Meaning::Transaction));
+/// assert_eq!(classify("transaction_failed", "settlement_pending, but failed to persist for retry"), Some(Meaning::NoVerdict));
 /// assert_eq!(classify("FiatTokenV2: authorization is used or canceled", ""), Some(Meaning::NonceUsed));
 /// assert_eq!(classify("out of coffee", ""), None);
 /// ```
@@ -167,6 +169,10 @@ pub fn classify(reason: &str, message: &str) -> Option<Meaning> {
     let listed = listed(reason);
     if matches!(listed, Some(Fault(_))) {
         return listed;
+    }
+    // First of all: the official facilitators call a transaction failed that is pending, where they could not note that it is.
+    if says_pending(message) {
+        return Some(NoVerdict);
     }
     if says_used(reason) || says_used(message) {
         return Some(NonceUsed);
@@ -190,6 +196,10 @@ fn listed(reason: &str) -> Option<Meaning> {
         Err(_) if SVM_PREFIXES.iter().any(|prefix| head.starts_with(prefix)) => Some(Fault(R::InvalidSolanaTransaction)),
         Err(_) => None,
     }
+}
+
+fn says_pending(message: &str) -> bool {
+    message.trim_start().starts_with("settlement_pending")
 }
 
 fn says_used(text: &str) -> bool {

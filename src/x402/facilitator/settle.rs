@@ -176,6 +176,11 @@ mod tests {
             );
             assert!(matches!(failed(reason, ""), Settle::Unknown { .. }), "{reason}");
         }
+        let not_noted = format!(
+            r#"{{"success":false,"errorReason":"transaction_failed","transaction":"{TRANSACTION}",
+                "errorMessage":"settlement_pending, but failed to persist for retry: x"}}"#
+        );
+        assert!(matches!(settle(&not_noted), Settle::Unknown { transaction: Some(_), .. }));
         for reason in [
             "unexpected_settle_error",
             "settlement_pending",
