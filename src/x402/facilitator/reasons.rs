@@ -207,6 +207,16 @@ fn says_used(text: &str) -> bool {
     ["authorization is used", "nonce_already_used", "nonce already used", "invalidnonce"]
         .iter()
         .any(|phrase| text.contains(phrase))
+        || names_error(&text, INVALID_NONCE)
+}
+
+/// Permit2's `InvalidNonce()`, as those show it who do not know its name.
+const INVALID_NONCE: &str = "0x756688fe";
+
+/// Whether a text has a contract's error by its selector: alone, and not as the beginning of longer data.
+fn names_error(text: &str, selector: &str) -> bool {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric())
+        .any(|word| word == selector)
 }
 
 fn says_unreachable(text: &str) -> bool {
@@ -250,6 +260,27 @@ mod tests {
             };
             assert_eq!(refusal.row().code, code, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_used_nonce_is_known_by_what_contracts_say() {
+        for (reason, message) in [
+            (
+                "unexpected_error",
+                "execution reverted: FiatTokenV2: authorization is used or canceled",
+            ),
+            (
+                "unexpected_error",
+                "execution reverted: custom error 0x756688fe, data: \"0x756688fe\"",
+            ),
+            (
+                "transaction_failed: reverted with the following signature:\n0x756688fe\n\nUnable",
+                "",
+            ),
+        ] {
+            assert_eq!(classify(reason, message), Some(NonceUsed), "{reason} {message}");
+        }
+        assert_eq!(classify("transaction_failed: data 0x756688fe00", ""), Some(Transaction));
     }
 
     #[test]
