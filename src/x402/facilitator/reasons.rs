@@ -182,9 +182,9 @@ pub fn classify(reason: &str, message: &str) -> Option<Meaning> {
 
 /// Whether a reason, though it is given as a verdict, only says that the facilitator failed.
 pub(super) fn is_failure_of_facilitator(reason: &str, message: &str) -> bool {
-    const SIMULATION: &str = "simulation";
-    // A refused simulation is a verdict on the payment, unless the node was not reached.
-    let undecided = matches!(listed(reason), Some(NoVerdict)) && !reason.contains(SIMULATION);
+    // A refused simulation is a verdict on the payment, unless the node was not reached; so is what the chain itself has refused.
+    let tried_out = |text: &str| text.contains("simulation") || text.contains("execution reverted");
+    let undecided = matches!(classify(reason, message), Some(NoVerdict)) && !tried_out(reason) && !tried_out(message);
     undecided || says_unreachable(reason) || says_unreachable(message)
 }
 
