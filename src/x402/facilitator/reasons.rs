@@ -155,8 +155,8 @@ const SVM_PREFIXES: [&str; 2] = ["invalid_exact_svm_payload", "invalid_exact_svm
 
 /// What a reason means: a listed one, alone or followed by a colon and details. `None` for all others.
 ///
-/// `message` is the text that facilitators send beside the reason; it counts where it says that a transaction is still pending, or that the
-/// nonce is used.
+/// `message` is the text that facilitators send beside the reason; it counts where it says that a transaction is still pending, that the
+/// nonce is used, or that Permit2 could not take the money.
 ///
 /// ```
 /// use x402_envoy::x402::facilitator::{Meaning, classify};
@@ -176,6 +176,9 @@ pub fn classify(reason: &str, message: &str) -> Option<Meaning> {
     }
     if says_used(reason) || says_used(message) {
         return Some(NonceUsed);
+    }
+    if says_not_taken(reason) || says_not_taken(message) {
+        return Some(Fault(R::InsufficientFunds));
     }
     listed
 }
@@ -219,6 +222,12 @@ fn names_error(text: &str, selector: &str) -> bool {
         .any(|word| word == selector)
 }
 
+/// What Permit2 reverts with if the balance or the allowance does not suffice. Facilitators say so of what they have tried out, before they
+/// send anything.
+fn says_not_taken(text: &str) -> bool {
+    text.contains("TRANSFER_FROM_FAILED")
+}
+
 fn says_unreachable(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     [
@@ -252,6 +261,10 @@ mod tests {
             ("invalid_exact_evm_payload_signature", "402.2"),
             ("asset_mismatch", "402.3"),
             ("chain_id_mismatch", "402.4"),
+            (
+                "transaction_failed: reverted with the following reason: TRANSFER_FROM_FAILED",
+                "402.1",
+            ),
             ("permit2_deadline_expired", "402.5"),
             ("permit2_allowance_required", "412"),
         ] {
