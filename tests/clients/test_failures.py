@@ -264,7 +264,6 @@ def test_burnt_while_the_settlement_hangs(shop: Shop, sepolia: Chain, payer: Pay
             # It does not say that the nonce is used: it sends another transaction, which reverts, or says that a simulation failed.
             pending(first)
         pending(tried(f"/cheap/{way}"))
-        pending(tried(f"/dear/{way}"))
 
 
 @pytest.mark.parametrize("way", ["eip3009", "permit2"])
