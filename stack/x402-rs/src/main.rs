@@ -1,4 +1,4 @@
-//! The x402-rs facilitator (crates.io) as an HTTP server: /verify, /settle, /supported; `exact` with EIP-3009 and Permit2, `upto`, and x402
+//! The x402-rs facilitator as an HTTP server: /verify, /settle, /supported; `exact` with EIP-3009 and Permit2, `upto`, and x402
 //! version 1.
 //!
 //! ```sh
