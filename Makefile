@@ -51,6 +51,11 @@ test-configs: venv wasm ## the configurations below envoy/, on each supported En
 test-docker: venv wasm ## the compose file, with a Docker daemon of its own (three minutes; not part of `make test`)
 	$(PYTEST) tests/docker $(T)
 
+.PHONY: record-failures
+record-failures: venv ## record anew how facilitators answer payments that fail: F="typescript python x402-rs" (ten minutes; x402-rs takes some more to build)
+	@node stack/install.mjs
+	.local/venv/bin/python -m tests.failures $(F)
+
 .PHONY: bench-streaming
 bench-streaming: venv wasm ## what metering adds to a stream, beside the backend alone (two minutes)
 	.local/venv/bin/python -m bench.streaming

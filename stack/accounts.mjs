@@ -22,6 +22,7 @@ export const roles = {
   withoutPermit2: account(6), // has tokens, has never heard of Permit2
   facilitatorPy: account(7),
   facilitatorPermit: account(8),
+  facilitatorRs: account(9),
 };
 // As `client`, for tests that must not share a balance.
 export const clients = Array.from({ length: ACCOUNTS - 10 }, (_, i) => account(10 + i));

@@ -2,6 +2,10 @@
 // `exact` with EIP-3009 and Permit2, `upto`, and x402 version 1.
 //
 //   node stack/facilitator.mjs [--port 4022] [--chain 84532=http://127.0.0.1:8545]... [--key 0x…]
+//                              [--receipt-timeout 180] [--pending-store memory|broken]
+//
+// `--receipt-timeout`: how many seconds it waits for a transaction to be mined (the default is the package's own). `--pending-store broken`:
+// where it notes the transactions that it waited for in vain cannot be written to, as happens to a store that several facilitators share.
 //
 // Prints one line of JSON when it is ready, and runs until SIGTERM or SIGINT.
 
@@ -21,8 +25,13 @@ const { values: options } = parseArgs({
     port: { type: "string", default: "4022" },
     chain: { type: "string", multiple: true, default: ["84532=http://127.0.0.1:8545"] },
     key: { type: "string", default: roles.facilitator.key },
+    "receipt-timeout": { type: "string", default: "180" },
+    "pending-store": { type: "string", default: "memory" },
   },
 });
+const confirmationTimeoutMs = Number(options["receipt-timeout"]) * 1000;
+const broken = { get: async () => undefined, set: async () => { throw new Error("the store is read-only"); }, delete: async () => {} };
+const scheme = options["pending-store"] === "broken" ? { pendingSettlementStore: broken } : undefined;
 
 const facilitator = new x402Facilitator();
 for (const [id, rpc] of options.chain.map(text => text.split(/=(.*)/s))) {
@@ -33,9 +42,9 @@ for (const [id, rpc] of options.chain.map(text => text.split(/=(.*)/s))) {
     id: Number(id), name: v1, nativeCurrency: { name: "Ether", symbol: "ETH", decimals: 18 }, rpcUrls: { default: { http: [rpc] } },
   });
   const client = createWalletClient({ account, chain, transport: http(rpc), pollingInterval: 50, cacheTime: 0 }).extend(publicActions);
-  const signer = toFacilitatorEvmSigner({ ...client, address: account.address });
-  facilitator.register(network, new ExactEvmScheme(signer));
-  facilitator.register(network, new UptoEvmScheme(signer));
+  const signer = toFacilitatorEvmSigner({ ...client, address: account.address }, { confirmationTimeoutMs });
+  facilitator.register(network, new ExactEvmScheme(signer, scheme));
+  facilitator.register(network, new UptoEvmScheme(signer, scheme));
   facilitator.registerV1(v1, new ExactEvmSchemeV1(signer));
 }
 

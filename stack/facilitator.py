@@ -2,7 +2,10 @@
 `exact` with EIP-3009 and Permit2, `upto`, and x402 version 1.
 
     .local/venv/bin/python stack/facilitator.py [--port 4024] [--chain 84532=http://127.0.0.1:8545]... [--key 0x…]
+                                                [--receipt-timeout 120] [--pending-store memory|broken]
 
+`--receipt-timeout`: how many seconds it waits for a transaction to be mined (the default is the package's own). `--pending-store broken`: where
+it notes the transactions that it waited for in vain cannot be written to, as happens to a store that several facilitators share.
 Prints one line of JSON when it is ready, and runs until SIGTERM or SIGINT.
 """
 
@@ -25,15 +28,28 @@ V1_NAMES = {"84532": "base-sepolia", "8453": "base"}
 KEY = "0x4bbbf85ce3377467afe5d46f804f221813b2bb87f24d81f60f1fcdbf7cbf4356"
 
 
-def build(chains: list[str], key: str) -> x402FacilitatorSync:
+class BrokenStore:
+    """A pending-settlement store that takes nothing."""
+
+    def get(self, key: str) -> str | None:
+        return None
+
+    def set(self, key: str, tx_hash: str) -> None:
+        raise OSError("the store is read-only")
+
+    def delete(self, key: str) -> None:
+        pass
+
+
+def build(chains: list[str], key: str, receipt_timeout: float, store: BrokenStore | None) -> x402FacilitatorSync:
     """A facilitator for each `id=rpc`."""
     facilitator = x402FacilitatorSync()
     for chain in chains:
         chain_id, rpc = chain.split("=", 1)
-        signer = FacilitatorWeb3Signer(private_key=key, rpc_url=rpc)
+        signer = FacilitatorWeb3Signer(private_key=key, rpc_url=rpc, confirmation_timeout_seconds=receipt_timeout)
         network = f"eip155:{chain_id}"
-        facilitator.register([network], ExactEvmFacilitatorScheme(signer))
-        facilitator.register([network], UptoEvmFacilitatorScheme(signer))
+        facilitator.register([network], ExactEvmFacilitatorScheme(signer, pending_store=store))
+        facilitator.register([network], UptoEvmFacilitatorScheme(signer, pending_store=store))
         facilitator.register_v1([V1_NAMES[chain_id]], ExactEvmSchemeV1(signer))
     return facilitator
 
@@ -85,10 +101,14 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=4024)
     parser.add_argument("--chain", action="append")
     parser.add_argument("--key", default=KEY)
+    parser.add_argument("--receipt-timeout", type=float, default=120)
+    parser.add_argument("--pending-store", choices=["memory", "broken"], default="memory")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: sys.exit(0))
-    server = serve(build(options.chain or ["84532=http://127.0.0.1:8545"], options.key), options.port)
+    store = BrokenStore() if options.pending_store == "broken" else None
+    facilitator = build(options.chain or ["84532=http://127.0.0.1:8545"], options.key, options.receipt_timeout, store)
+    server = serve(facilitator, options.port)
     print(json.dumps({"ready": True, "url": f"http://127.0.0.1:{options.port}", "pid": os.getpid()}), flush=True)
     server.serve_forever()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from stack import tools
-from stack.process import Process, free_port
+from stack.process import Process, free_port, wait_until
 
 STACK = tools.ROOT / "stack"
 CLIENTS = Path(__file__).resolve().parent
@@ -92,12 +92,34 @@ class Chain:
         request = urllib.request.Request(self.rpc_url, method="POST", headers={"content-type": "application/json"}, data=json.dumps(
             {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode())
         with urllib.request.urlopen(request, timeout=20) as answer:
-            return json.load(answer)["result"]
+            said = json.load(answer)
+        assert "result" in said, (method, said)
+        return said["result"]
+
+    def view(self, to: str, data: str) -> int:
+        """What a contract says of its state: a number."""
+        return int(self.rpc("eth_call", {"to": to, "data": data}, "latest"), 16)
 
     def balance(self, address: str) -> int:
         """Of the token, in its smallest unit."""
-        call = {"to": self.facts["token"]["address"], "data": "0x70a08231" + address[2:].lower().rjust(64, "0")}
-        return int(self.rpc("eth_call", call, "latest"), 16)
+        return self.view(self.facts["token"]["address"], "0x70a08231" + address[2:].lower().rjust(64, "0"))
+
+    def fate(self, transaction: str) -> str:
+        """What has become of a transaction: `pending`, `reverted` or `mined`."""
+        receipt = self.rpc("eth_getTransactionReceipt", transaction)
+        return "pending" if receipt is None else "mined" if receipt["status"] == "0x1" else "reverted"
+
+    def mined(self, transaction: str) -> str:
+        """Wait until a transaction has come through."""
+        wait_until(lambda: self.fate(transaction) != "pending", f"{transaction} is mined")
+        assert self.fate(transaction) == "mined", transaction
+        return transaction
+
+    def hold_blocks(self, hold: bool) -> None:
+        """Nothing is mined meanwhile; what has come in waits, and is mined in the order of its fees."""
+        self.rpc("evm_setAutomine", not hold)
+        if not hold:
+            self.rpc("evm_mine")
 
     def transfers(self, transaction: str) -> list[tuple[str, str, int]]:
         """What a transaction moved of the token: from whom, to whom, how much."""

@@ -155,11 +155,13 @@ const SVM_PREFIXES: [&str; 2] = ["invalid_exact_svm_payload", "invalid_exact_svm
 
 /// What a reason means: a listed one, alone or followed by a colon and details. `None` for all others.
 ///
-/// `message` is the text that facilitators send beside the reason; it counts where it says that the nonce is used.
+/// `message` is the text that facilitators send beside the reason; it counts where it says that a transaction is still pending, that the
+/// nonce is used, or that Permit2 could not take the money.
 ///
 /// ```
 /// use x402_envoy::x402::facilitator::{Meaning, classify};
 /// assert_eq!(classify("transaction_failed: replacement transaction underpriced", ""), Some(Meaning::Transaction));
+/// assert_eq!(classify("transaction_failed", "settlement_pending, but failed to persist for retry"), Some(Meaning::NoVerdict));
 /// assert_eq!(classify("FiatTokenV2: authorization is used or canceled", ""), Some(Meaning::NonceUsed));
 /// assert_eq!(classify("out of coffee", ""), None);
 /// ```
@@ -168,17 +170,24 @@ pub fn classify(reason: &str, message: &str) -> Option<Meaning> {
     if matches!(listed, Some(Fault(_))) {
         return listed;
     }
+    // First of all: the official facilitators call a transaction failed that is pending, where they could not note that it is.
+    if says_pending(message) {
+        return Some(NoVerdict);
+    }
     if says_used(reason) || says_used(message) {
         return Some(NonceUsed);
+    }
+    if says_not_taken(reason) || says_not_taken(message) {
+        return Some(Fault(R::InsufficientFunds));
     }
     listed
 }
 
 /// Whether a reason, though it is given as a verdict, only says that the facilitator failed.
 pub(super) fn is_failure_of_facilitator(reason: &str, message: &str) -> bool {
-    const SIMULATION: &str = "simulation";
-    // A refused simulation is a verdict on the payment, unless the node was not reached.
-    let undecided = matches!(listed(reason), Some(NoVerdict)) && !reason.contains(SIMULATION);
+    // A refused simulation is a verdict on the payment, unless the node was not reached; so is what the chain itself has refused.
+    let tried_out = |text: &str| text.contains("simulation") || text.contains("execution reverted");
+    let undecided = matches!(classify(reason, message), Some(NoVerdict)) && !tried_out(reason) && !tried_out(message);
     undecided || says_unreachable(reason) || says_unreachable(message)
 }
 
@@ -192,11 +201,31 @@ fn listed(reason: &str) -> Option<Meaning> {
     }
 }
 
+fn says_pending(message: &str) -> bool {
+    message.trim_start().starts_with("settlement_pending")
+}
+
 fn says_used(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
     ["authorization is used", "nonce_already_used", "nonce already used", "invalidnonce"]
         .iter()
         .any(|phrase| text.contains(phrase))
+        || names_error(&text, INVALID_NONCE)
+}
+
+/// Permit2's `InvalidNonce()`, as those show it who do not know its name.
+const INVALID_NONCE: &str = "0x756688fe";
+
+/// Whether a text has a contract's error by its selector: alone, and not as the beginning of longer data.
+fn names_error(text: &str, selector: &str) -> bool {
+    text.split(|letter: char| !letter.is_ascii_alphanumeric())
+        .any(|word| word == selector)
+}
+
+/// What Permit2 reverts with if the balance or the allowance does not suffice. Facilitators say so of what they have tried out, before they
+/// send anything.
+fn says_not_taken(text: &str) -> bool {
+    text.contains("TRANSFER_FROM_FAILED")
 }
 
 fn says_unreachable(text: &str) -> bool {
@@ -232,6 +261,10 @@ mod tests {
             ("invalid_exact_evm_payload_signature", "402.2"),
             ("asset_mismatch", "402.3"),
             ("chain_id_mismatch", "402.4"),
+            (
+                "transaction_failed: reverted with the following reason: TRANSFER_FROM_FAILED",
+                "402.1",
+            ),
             ("permit2_deadline_expired", "402.5"),
             ("permit2_allowance_required", "412"),
         ] {
@@ -240,6 +273,27 @@ mod tests {
             };
             assert_eq!(refusal.row().code, code, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_used_nonce_is_known_by_what_contracts_say() {
+        for (reason, message) in [
+            (
+                "unexpected_error",
+                "execution reverted: FiatTokenV2: authorization is used or canceled",
+            ),
+            (
+                "unexpected_error",
+                "execution reverted: custom error 0x756688fe, data: \"0x756688fe\"",
+            ),
+            (
+                "transaction_failed: reverted with the following signature:\n0x756688fe\n\nUnable",
+                "",
+            ),
+        ] {
+            assert_eq!(classify(reason, message), Some(NonceUsed), "{reason} {message}");
+        }
+        assert_eq!(classify("transaction_failed: data 0x756688fe00", ""), Some(Transaction));
     }
 
     #[test]

@@ -96,6 +96,7 @@ pub fn parse_settle(status: u16, body: &[u8], network: &Network, nothing_due: bo
                     reason: clean(reason),
                     transaction,
                 },
+                (_, None) if reverted(&message).is_some() => refused(Refusal::FacilitatorRefused, reverted(&message)),
                 (_, transaction) => unknown(format!("status {status} {reason} {message}"), transaction),
             }
         }
@@ -108,6 +109,17 @@ fn is_nothing(transaction: &str) -> bool {
     transaction
         .strip_prefix("0x")
         .is_some_and(|digits| digits.bytes().all(|digit| digit == b'0'))
+}
+
+/// The transaction that a message calls reverted: x402-rs names it there alone.
+///
+/// ```text
+/// Onchain error: Transaction 0xd67424eed7c7dfe6c7cca7bf56a5a3a94e00159d7eff19bc3515acbb4c14f8dd reverted
+/// ```
+fn reverted(message: &str) -> Option<String> {
+    let (_, rest) = message.split_once("Transaction 0x")?;
+    let digits = rest.trim_end().strip_suffix(" reverted")?;
+    (digits.len() == 64 && digits.bytes().all(|digit| digit.is_ascii_hexdigit())).then(|| format!("0x{digits}"))
 }
 
 /// A network that is not named is taken to be the one that was asked for.
@@ -176,6 +188,11 @@ mod tests {
             );
             assert!(matches!(failed(reason, ""), Settle::Unknown { .. }), "{reason}");
         }
+        let not_noted = format!(
+            r#"{{"success":false,"errorReason":"transaction_failed","transaction":"{TRANSACTION}",
+                "errorMessage":"settlement_pending, but failed to persist for retry: x"}}"#
+        );
+        assert!(matches!(settle(&not_noted), Settle::Unknown { transaction: Some(_), .. }));
         for reason in [
             "unexpected_settle_error",
             "settlement_pending",
@@ -192,6 +209,25 @@ mod tests {
             "x: authorization is used",
         ] {
             assert!(matches!(failed(reason, ""), Settle::NonceUsed { .. }), "{reason}");
+        }
+        let told = |message: &str| {
+            settle(&format!(
+                r#"{{"success":false,"errorReason":"unexpected_error","errorMessage":"{message}","transaction":"","network":""}}"#
+            ))
+        };
+        let expected = Settle::Refused {
+            reason: "unexpected_error".to_owned(),
+            refusal: Refusal::FacilitatorRefused,
+            transaction: Some(TRANSACTION.to_owned()),
+        };
+        assert_eq!(told(&format!("Onchain error: Transaction {TRANSACTION} reverted")), expected);
+        for message in [
+            format!("Transaction {TRANSACTION} reverted or not"),
+            format!("Transaction {TRANSACTION}00 reverted"),
+            "Transaction 0x12 reverted".to_owned(),
+            "Transaction reverted".to_owned(),
+        ] {
+            assert!(matches!(told(&message), Settle::Unknown { .. }), "{message}");
         }
         for body in ["", "null", "[]", "{}", r#"{"success":"false"}"#, r#"{"isValid":true}"#] {
             assert!(matches!(settle(body), Settle::Unknown { .. }), "{body}");

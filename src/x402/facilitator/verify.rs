@@ -40,14 +40,15 @@ pub fn parse_verify(status: u16, body: &[u8]) -> Verify {
         };
     };
     let reason = text(&fields, "invalidReason");
-    let message = text(&fields, "invalidMessage");
+    // `invalidReasonDetails` is x402-rs's name for it.
+    let message = [text(&fields, "invalidMessage"), text(&fields, "invalidReasonDetails")].join(" ");
     match fields.get("isValid").and_then(Value::as_bool) {
         Some(true) if (200..300).contains(&status) => Verify::Valid {
             payer: identifier(&fields, "payer"),
         },
-        Some(false) if !reason.is_empty() && !is_failure_of_facilitator(reason, message) => Verify::Refused {
+        Some(false) if !reason.is_empty() && !is_failure_of_facilitator(reason, &message) => Verify::Refused {
             reason: clean(reason),
-            refusal: match classify(reason, message) {
+            refusal: match classify(reason, &message) {
                 Some(Meaning::Fault(refusal)) => refusal,
                 Some(Meaning::NonceUsed) => Refusal::NonceAlreadyUsed,
                 Some(Meaning::Transaction | Meaning::NoVerdict) | None => Refusal::FacilitatorRefused,
@@ -107,6 +108,36 @@ mod tests {
         assert!(matches!(parse_verify(200, simulated), Verify::Refused { .. }));
         let long = format!(r#"{{"isValid":true,"x":"{}"}}"#, "x".repeat(MAX_ANSWER));
         assert!(matches!(parse_verify(200, long.as_bytes()), Verify::Unusable { .. }));
+    }
+
+    #[test]
+    fn what_the_chain_refuses_is_the_payments_fault() {
+        let said = |details: &str| {
+            let body = format!(
+                r#"{{"isValid":false,"invalidReason":"unexpected_error","invalidReasonDetails":"Onchain error: {details}","payer":""}}"#
+            );
+            parse_verify(500, body.as_bytes())
+        };
+        for (details, expected) in [
+            (
+                "execution reverted: FiatTokenV2: authorization is used or canceled",
+                Refusal::NonceAlreadyUsed,
+            ),
+            ("execution reverted: custom error 0x756688fe", Refusal::NonceAlreadyUsed),
+            (
+                "execution reverted: Blacklistable: account is blacklisted",
+                Refusal::FacilitatorRefused,
+            ),
+        ] {
+            let Verify::Refused { refusal, .. } = said(details) else {
+                panic!("{details}")
+            };
+            assert_eq!(refusal, expected, "{details}");
+        }
+        assert!(matches!(
+            said("error sending request for url (http://1.2.3.4/)"),
+            Verify::Unusable { .. }
+        ));
     }
 
     proptest! {
