@@ -70,15 +70,17 @@ class Backend:
 class Shop:
     """A facilitator behind a relay, a backend, and the gateway that uses both."""
 
-    def __init__(self, kind: str, directory: Path, chain: Chain) -> None:
+    def __init__(self, kind: str, directory: Path, chain: Chain, instances: int = 1) -> None:
         self.kind, self.chain = kind, chain
         self.relay, self.backend = Relay(chain.rpc_url), Backend()
         start, program = (world.node, "facilitator.mjs") if kind == "typescript" else (world.python, "facilitator.py")
         option = f"{chain.facts['chainId']}={self.relay.url}"
-        self.facilitator: Service = start(program, directory, "--chain", option, "--receipt-timeout", str(RECEIPT_TIMEOUT))
+        self.facilitators: list[Service] = [
+            start(program, directory, "--chain", option, "--receipt-timeout", str(RECEIPT_TIMEOUT)) for _ in range(instances)
+        ]
         ways = {"eip3009": {"scheme": "exact", "transfer": "eip3009"}, "permit2": {"scheme": "exact", "transfer": "permit2"},
                 "upto": {"scheme": "upto"}}
-        self.envoy = Envoy(envoy_config(self.backend.port, {"facilitator": self.facilitator.port}), {
+        self.envoy = Envoy(envoy_config(self.backend.port, {"facilitator": [one.port for one in self.facilitators]}), {
             "pay_to": {"eip155": chain.address("payTo")},
             "facilitators": [{"cluster": "facilitator", "url": "http://facilitator.test", "networks": [BASE_SEPOLIA],
                               "verify_timeout": "60s", "settle_timeout": "60s"}],
@@ -89,13 +91,15 @@ class Shop:
                  "accept": [{"network": BASE_SEPOLIA, "asset": "USDC", **terms}]}
                 for name, price in (("cheap", PRICE), ("dear", DEAR)) for way, terms in ways.items()
             ],
-        })
+            # One worker: then the instances of the facilitator are asked in turn.
+        }, workers=1)
         for way in ways:
             offered(self.envoy.url(f"/cheap/{way}"))
 
     def stop(self) -> None:
         self.envoy.stop()
-        self.facilitator.process.stop()
+        for facilitator in self.facilitators:
+            facilitator.process.stop()
         self.relay.stop()
         self.backend.stop()
 
@@ -122,7 +126,7 @@ class Shop:
 
     def count(self, said: str) -> int:
         """How often the facilitator has written this."""
-        return self.facilitator.process.output().count(said)
+        return sum(one.process.output().count(said) for one in self.facilitators)
 
 
 @pytest.fixture(scope="module", params=["typescript", "python"])
@@ -281,3 +285,22 @@ def test_overtaken(shop: Shop, sepolia: Chain, payer: Payer, way: str) -> None:
         pending(answer())
         assert sepolia.fate(shop.relay.sent[before]) == "reverted"
         pending(shop.send(path, payment))
+
+
+@pytest.mark.parametrize("way", ["eip3009", "permit2"])
+def test_overtaken_and_asked_elsewhere(directory: Path, sepolia: Chain, payer: Payer, way: str) -> None:
+    """As above, but the facilitator has two instances that share no notes: nobody says of the named transaction that it reverted."""
+    shop = Shop("typescript", directory, sepolia, instances=2)
+    try:
+        path = f"/dear/{way}"
+        payment = shop.signed(payer, path)
+        with earns(sepolia, 0):
+            sepolia.hold_blocks(True)
+            answer = shop.sending(path, payment)
+            wait_until(lambda: shop.count("settlement_pending"), "the facilitator gives up")
+            payer.burn(payment, BURNS[way][0])
+            sepolia.hold_blocks(False)
+            pending(answer())
+        assert [sepolia.fate(transaction) for transaction in shop.relay.sent] == ["reverted"]
+    finally:
+        shop.stop()
