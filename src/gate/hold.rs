@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use super::admission::{Admission, Denied};
 use super::env::{Env, Note};
-use crate::replay::{Change, ClaimKey, Contended, Held, UnixSeconds};
+use crate::replay::{self, Change, ClaimKey, Contended, Held, UnixSeconds};
 use crate::replay::{Exceeded, Limits, Opened, Trust};
 use crate::x402::Refusal;
 
@@ -52,11 +52,6 @@ impl Hold {
     /// What the claim takes with it.
     pub(super) fn admit(&mut self, admission: Admission) {
         self.admission = admission;
-    }
-
-    /// Whether the payment was settled before, and its answer delivered as far as it was.
-    pub(super) fn is_spent(&self, env: &Env<'_>) -> bool {
-        env.claims.state(env.store, &self.key, env.now) == Some(crate::replay::State::Spent)
     }
 
     /// When the claim expires: the payment, and the clock's skew.
@@ -122,6 +117,24 @@ impl Hold {
                 self.release(env);
                 Err(refusal(exceeded).into())
             }
+        }
+    }
+
+    /// Whether the claim could be taken now, for a payment that nobody has vouched for yet: what others make of the same payment is looked
+    /// at, and nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Why the payment cannot be used now.
+    pub(super) fn is_free(&self, env: &Env<'_>) -> Result<(), Refusal> {
+        if self.state != State::Wanted {
+            return Ok(());
+        }
+        match env.claims.state(env.store, &self.key, env.now) {
+            None => Ok(()),
+            Some(replay::State::InUse | replay::State::Retaken) => Err(Refusal::PaymentInUse),
+            Some(replay::State::Pending | replay::State::Left) => Err(Refusal::SettlementPending),
+            Some(replay::State::Spent) => Err(Refusal::NonceAlreadyUsed),
         }
     }
 

@@ -291,8 +291,7 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
     let admission = admission(sale, env);
     sale.hold.admit(admission);
     let held = sale.hold.check(env).and_then(|()| match claiming {
-        Claiming::OnceVerified if sale.hold.is_spent(env) => Err(Refusal::NonceAlreadyUsed.into()),
-        Claiming::OnceVerified => Ok(()),
+        Claiming::OnceVerified => sale.hold.is_free(env).map_err(Denied::from),
         Claiming::AtOnce => take(sale, env),
     });
     held.map_err(|denied| match denied.refusal {
