@@ -24,10 +24,12 @@ use x402_envoy::x402::Refusal;
 
 const CONFIGURATION: &str = include_str!("../docs/CONFIGURATION.md");
 const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
-const DOCUMENTS: [(&str, &str); 4] = [
+const FAILURES: &str = include_str!("../docs/FAILURES.md");
+const DOCUMENTS: [(&str, &str); 5] = [
     ("README.md", include_str!("../README.md")),
     ("docs/CONFIGURATION.md", CONFIGURATION),
     ("docs/OPERATIONS.md", OPERATIONS),
+    ("docs/FAILURES.md", FAILURES),
     ("docs/PRICING.md", include_str!("../docs/PRICING.md")),
 ];
 
@@ -345,10 +347,31 @@ fn every_metric_is_described_and_no_other() {
     }
 }
 
+/// Each word in code style on the page of failures that looks like a metric, a reason or an outcome is one.
+#[test]
+fn the_page_of_failures_speaks_of_what_exists() {
+    let reasons: Vec<&str> = Refusal::ALL.iter().map(|refusal| refusal.row().reason).collect();
+    let metrics = names(include_str!("../src/host/metrics.rs"), "\"x402_");
+    let known = |word: &str| {
+        let metric = word.strip_prefix("x402_").map(|name| name.split('{').next().unwrap());
+        metric.is_some_and(|metric| metrics.contains(metric) || OPERATIONS.contains(&format!("`x402_{metric}`")))
+            || reasons.contains(&word)
+            || OPERATIONS.contains(&format!("`{word}`"))
+            || CONFIGURATION.contains(&format!("{word}`"))
+    };
+    let rows = FAILURES.lines().filter(|line| line.starts_with("| "));
+    let words: Vec<&str> = rows.flat_map(|row| row.split('`').skip(1).step_by(2)).collect();
+    assert!(words.len() > 80, "{words:?}");
+    for word in words.into_iter().filter(|word| word.contains('_')) {
+        assert!(known(word), "docs/FAILURES.md speaks of {word}");
+    }
+}
+
 #[test]
 fn every_attribute_and_outcome_is_described() {
     let sources = [
         include_str!("../src/gate/answer.rs"),
+        include_str!("../src/gate/delivery.rs"),
         include_str!("../src/gate/request.rs"),
         include_str!("../src/gate/response.rs"),
         include_str!("../src/gate/sale.rs"),

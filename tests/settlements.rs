@@ -127,16 +127,70 @@ fn retries_end() {
 }
 
 #[test]
-fn nonce_used_counts_if_a_transaction_was_named() {
-    let mut world = world(&json!({"accept_used_nonce_up_to": "0"}));
-    let settlement = settling(&mut world, 1);
-    let effect = world.settled(settlement, &NAMED);
-    let settlement = again(&mut world, effect);
-    let effect = world.settled(settlement, &USED);
-    let receipt = receipt(effect);
-    assert_eq!(receipt["success"], true);
-    assert!(receipt["transaction"].as_str().unwrap().starts_with("0x34f0300c"));
-    assert_eq!(world.counted(&Note::Settled("inferred")), 1);
+fn a_transaction_that_was_named_is_no_proof_but_a_receipt() {
+    for (limit, inferred) in [("0", 0), ("$0.001", 1)] {
+        let mut world = world(&json!({"accept_used_nonce_up_to": limit}));
+        let settlement = settling(&mut world, 1);
+        let effect = world.settled(settlement, &NAMED);
+        let settlement = again(&mut world, effect);
+        let effect = world.settled(settlement, &USED);
+        assert_eq!(world.counted(&Note::Settled("inferred")), inferred);
+        if inferred == 0 {
+            // A payer can outbid it while it waits for a block. Somebody will want to look for it on the chain.
+            pending(effect);
+            let named = world.notes.attributes.iter().rev().find(|(name, _)| *name == "transaction");
+            assert!(named.unwrap().1.starts_with("0x34f0300c"));
+            continue;
+        }
+        let receipt = receipt(effect);
+        assert_eq!(receipt["success"], true);
+        assert!(receipt["transaction"].as_str().unwrap().starts_with("0x34f0300c"));
+    }
+}
+
+/// What some facilitators say in place of "nonce used": another transaction was sent, and failed.
+#[test]
+fn another_transaction_that_was_reverted_is_evidence_as_a_used_nonce_is() {
+    const REVERTED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"0x11110300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0b"}"#,
+    };
+    for (first, limit, inferred) in [
+        (CalloutReply::Lost, "$0.001", 1),
+        (CalloutReply::Lost, "0", 0),
+        (NAMED, "$0.001", 1),
+        (NAMED, "0", 0),
+    ] {
+        let mut world = world(&json!({"accept_used_nonce_up_to": limit, "retries": 1}));
+        let settlement = settling(&mut world, 1);
+        let effect = world.settled(settlement, &first);
+        let settlement = again(&mut world, effect);
+        let effect = world.settled(settlement, &REVERTED);
+        assert_eq!(world.counted(&Note::Settled("inferred")), inferred);
+        if inferred == 0 {
+            pending(effect);
+        } else {
+            assert_eq!(receipt(effect)["success"], true);
+        }
+    }
+}
+
+#[test]
+fn a_payment_whose_transaction_was_reverted_is_used_up() {
+    let body = br#"{"success":false,"errorReason":"invalid_exact_evm_transaction_failed","transaction":"0x11110300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0b"}"#;
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Answer(answer) = world.settled(settlement, &CalloutReply::Answered { status: 200, body }) else {
+        panic!("not answered")
+    };
+    assert_eq!(answer.status, 402);
+    // Or one dead payment has the backend work, and the facilitator pay for gas, as often as it is sent.
+    let again = world.refused(&[("payment-signature", &payment)]);
+    assert_eq!(
+        (again.status, support::world::body(&again)["error"].as_str()),
+        (402, Some("nonce_already_used"))
+    );
 }
 
 /// A payer burns the nonce while the settlement hangs: the transaction that failed for it proves nothing.
@@ -147,7 +201,14 @@ fn a_transaction_that_was_reverted_proves_nothing() {
     let (reverted, used) = (refused("insufficient_funds"), refused("invalid_exact_evm_nonce_already_used"));
     let (reverted, used) = (reverted.as_bytes(), used.as_bytes());
     for (first, second, third) in [
-        (CalloutReply::Lost, Some(reverted), USED),
+        (
+            CalloutReply::Lost,
+            None,
+            CalloutReply::Answered {
+                status: 200,
+                body: reverted,
+            },
+        ),
         (NAMED, Some(reverted), USED),
         (CalloutReply::Lost, None, CalloutReply::Answered { status: 200, body: used }),
         (NAMED, None, CalloutReply::Answered { status: 200, body: used }),
@@ -247,8 +308,42 @@ fn a_pending_payment_that_is_sent_again_takes_up_where_it_stopped() {
         world.respond(&mut gate, 200, true),
         x402_envoy::gate::ResponseEffect::Edit(_)
     ));
+    world.env(|env| gate.on_end(x402_envoy::pricing::End::Complete, env));
     let again = world.refused(&[("payment-signature", &payment)]);
     assert_eq!(body(&again)["error"], "nonce_already_used");
+}
+
+/// A facilitator that has lost its node calls good signatures invalid, at either of its ends: neither is blamed on the payer.
+#[test]
+fn a_signature_that_was_found_good_here_is_not_the_payers_fault() {
+    const VERIFY: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"isValid":false,"invalidReason":"invalid_exact_evm_payload_signature"}"#,
+    };
+    const SETTLE: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"invalid_exact_evm_payload_signature","transaction":""}"#,
+    };
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    let Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) = world.env(|env| gate.on_verified(TOKEN, &VERIFY, env)) else {
+        panic!("not answered")
+    };
+    assert_eq!(
+        (answer.status, body(&answer)["error"].as_str()),
+        (503, Some("facilitator_unavailable"))
+    );
+    assert_eq!(world.counted(&Note::Verified("contradicted")), 1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Answer(answer) = world.settled(settlement, &SETTLE) else {
+        panic!("not answered")
+    };
+    assert_eq!(
+        (answer.status, body(&answer)["error"].as_str()),
+        (503, Some("facilitator_unavailable"))
+    );
+    world.verifying(&[("payment-signature", &payment)]);
 }
 
 /// Another payment with the same nonce, and a cheaper one, may have been what was sent before.

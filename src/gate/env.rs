@@ -73,7 +73,7 @@ pub enum Note {
     Challenged(usize),
     /// A request was refused.
     Refused(Refusal),
-    /// /verify ended: `valid`, `refused`, `unavailable`.
+    /// /verify ended: `valid`, `refused`, `contradicted`, `unavailable`.
     Verified(&'static str),
     /// /settle ended: `settled`, `inferred`, `refused`, `unknown`, `unavailable`.
     Settled(&'static str),

@@ -153,7 +153,7 @@ impl Settlement {
     pub fn settled(mut self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
         self.tries.made = self.tries.made.saturating_add(1);
         let outcome = match reply {
-            CalloutReply::NotSent if !self.tries.doubt => return self.not_sent(env),
+            CalloutReply::NotSent if !self.tries.doubt => return self.not_acted(env),
             CalloutReply::NotSent => Settle::Unknown {
                 why: "it cannot be reached".into(),
                 transaction: None,
@@ -173,19 +173,30 @@ impl Settlement {
         match outcome {
             Settle::Settled(settled) => self.paid(&settled, "settled", env),
             // What was sent before may have gone through: then the balance is gone because it was.
-            Settle::Refused { reason, transaction, .. } if self.tries.doubt => {
-                self.tries.reverted(transaction.as_deref());
-                self.doubtful(&reason, None, env)
-            }
+            Settle::Refused { reason, transaction, .. } if self.tries.doubt => match transaction {
+                // Not the one that was hoped for. It fails where the nonce is used, and some facilitators have no other word for that.
+                Some(reverted) if self.tries.named.as_deref() != Some(&*reverted) => self.used(&reason, env),
+                reverted => {
+                    self.tries.reverted(reverted.as_deref());
+                    self.doubtful(&reason, None, env)
+                }
+            },
+            // It was found good here: the facilitator is at fault, and has done nothing. See the same at /verify.
+            Settle::Refused {
+                refusal: Refusal::InvalidSignature,
+                transaction: None,
+                ..
+            } if self.sale.proven => self.not_acted(env),
             Settle::Refused {
                 reason,
                 refusal,
                 transaction,
             } => {
-                match self.waits {
-                    Waits::Request(_) | Waits::Headers(_) => self.sale.hold.release(env),
-                    // It has bought its answer, and is not to buy another one.
-                    Waits::End { .. } => self.sale.hold.spend(env),
+                match (&self.waits, &transaction) {
+                    (Waits::Request(_) | Waits::Headers(_), None) => self.sale.hold.release(env),
+                    // It has bought its answer, or a transaction that failed, for which the facilitator has paid the network: there is
+                    // no reason why it should not fail again.
+                    (Waits::End { .. }, _) | (_, Some(_)) => self.sale.hold.spend(env),
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
@@ -202,9 +213,9 @@ impl Settlement {
         }
     }
 
-    /// The facilitator certainly did not get the request: another one may be asked, where the payment is not bound to this one. What was
+    /// The facilitator certainly has done nothing: another one may be asked, where the payment is not bound to this one. What was
     /// delivered is worth waiting for this one.
-    fn not_sent(mut self, env: &mut Env<'_>) -> Released {
+    fn not_acted(mut self, env: &mut Env<'_>) -> Released {
         let next = self.sale.offer(env).and_then(|offer| env.supported.next(&offer, &self.sale.ready));
         if let Some(ready) = next {
             self.sale.ready = ready;
@@ -239,12 +250,13 @@ impl Settlement {
     }
 
     /// The nonce has been used, after an attempt of ours without an answer: by that attempt, or by the payer, who can burn a nonce. It counts
-    /// as ours if a transaction of this settlement was named before, or if so little is at stake, once per payer and hour. Never by what an
-    /// earlier request had sent: that may have been another payment, and a cheaper one, with the same nonce.
+    /// as ours if so little is at stake, once per payer and hour. Never by what an earlier request had sent: that may have been another
+    /// payment, and a cheaper one, with the same nonce. Nor is it proof that a transaction was named before: a payer can outbid it while it
+    /// waits for a block, and where a facilitator has several instances none of them says that it failed.
     fn used(self, reason: &str, env: &mut Env<'_>) -> Released {
         let named = self.tries.named.clone();
-        if named.is_none() && (self.tries.resumed || !trust::infers(&self.sale, self.amount, env)) {
-            return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), None, env);
+        if self.tries.resumed || !trust::infers(&self.sale, self.amount, env) {
+            return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), named, env);
         }
         let settled = Settled {
             transaction: named.unwrap_or_default(),

@@ -184,6 +184,19 @@ impl Verifying {
         let request = |(gate, effect)| (gate, VerifiedEffect::Request(effect));
         match verdict {
             Verify::Valid { payer } => self.valid(payer, env),
+            // It was found good here. A facilitator that cannot reach its node says so, and so does one whose token has another EIP-712
+            // domain than the configuration says: neither is the payer's fault.
+            Verify::Refused {
+                refusal: Refusal::InvalidSignature,
+                reason,
+            } if self.sale.proven => {
+                env.notes.event(Note::Verified("contradicted"));
+                env.notes.warnings.push(format!(
+                    "facilitator {}: /verify: {reason}, of a signature that was found good here: its node is down, or the token's EIP-712 name or version is not what the configuration says",
+                    self.sale.facilitator(env)
+                ));
+                request(Dispatch::verify_elsewhere(self.sale, self.stage, env))
+            }
             Verify::Refused { reason, refusal } => {
                 env.notes.event(Note::Verified("refused"));
                 env.notes.attribute("payer", &*self.sale.payer);

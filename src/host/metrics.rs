@@ -19,7 +19,7 @@ impl Metrics {
     /// Defines what should be there, at zero, before anything has happened.
     pub(super) fn define(&mut self) {
         self.id(Metric::Gauge, "x402_claims".into());
-        for outcome in ["valid", "refused", "unavailable"] {
+        for outcome in ["valid", "refused", "contradicted", "unavailable"] {
             self.id(Metric::Counter, format!("x402_verifications.outcome.{outcome}"));
         }
         for outcome in ["settled", "inferred", "refused", "unknown", "unavailable"] {
