@@ -11,6 +11,7 @@ use super::prepaid::Prepaid;
 use super::sale::Sale;
 use super::tries::Tries;
 use super::trust;
+use crate::breaker::Class;
 use crate::metering::Place;
 use crate::pricing::Atomic;
 use crate::x402::facilitator::{Settle, Settled, parse_settle};
@@ -131,6 +132,15 @@ impl Settlement {
     /// The call to be sent.
     pub fn call(&self) -> &Call {
         &self.call
+    }
+
+    /// What the call is worth. What a client takes up again has waited before, and can be asked for as often as it likes.
+    pub fn class(&self) -> Class {
+        match self.waits {
+            Waits::End { .. } => Class::Owed,
+            _ if self.tries.doubt && !self.tries.resumed => Class::Owed,
+            Waits::Request(_) | Waits::Headers(_) => Class::Settle,
+        }
     }
 
     /// How long the client may be kept waiting for the outcome, in milliseconds; `None`: until it is known.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::abi::{self, Level, Map};
+use super::calls::Calls;
 use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     lineage: Lineage,
     former: Option<Former>,
     pub(super) metrics: RefCell<Metrics>,
+    pub(super) calls: Calls,
     table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
@@ -64,7 +66,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// `None` if the secret could not be shared, which takes 64 writers in a row that were faster.
-    pub(super) fn new(config: Config) -> Option<Self> {
+    pub(super) fn new(root: u32, config: Config) -> Option<Self> {
         let secret = replay::secret(&SharedData, random()).ok()?;
         let (lineage, former) = Lineage::begin("x402", &config);
         let claims = Claims::new(config.max_claims);
@@ -72,6 +74,7 @@ impl Worker {
         let mut metrics = Metrics::default();
         metrics.define();
         Some(Self {
+            calls: Calls::new(root, &config),
             config: Rc::new(config),
             lineage,
             former,
@@ -213,7 +216,7 @@ impl Worker {
     }
 
     /// Clients can cause some of these lines at will, so that there is a bound on them.
-    fn warn(&self, line: &str) {
+    pub(super) fn warn(&self, line: &str) {
         let mut warnings = self.warnings.get();
         let minute = now().0 / 60;
         if warnings.minute != minute {
