@@ -89,8 +89,8 @@ pub enum Change {
 enum State {
     /// Calls go out. So many in a row have failed.
     Closed(u32),
-    /// None does until then, in milliseconds since the epoch; the next one after that is the probe.
-    Open(u64),
+    /// None does for a while; the next one after that is the probe.
+    Open,
     /// The probe is in flight.
     HalfOpen,
 }
@@ -101,6 +101,8 @@ pub struct Breaker {
     in_flight: u32,
     /// Counts how often it has opened.
     period: u32,
+    /// When it did so last, in milliseconds since the epoch.
+    opened_ms: u64,
     state: State,
 }
 
@@ -109,6 +111,7 @@ impl Default for Breaker {
         Self {
             in_flight: 0,
             period: 0,
+            opened_ms: 0,
             state: State::Closed(0),
         }
     }
@@ -121,7 +124,7 @@ impl Breaker {
             _ if class == Class::Owed => None,
             State::Closed(_) => None,
             State::HalfOpen => return Err(Held::Open(None)),
-            State::Open(until_ms) => match until_ms.saturating_sub(now_ms) {
+            State::Open => match self.opened_ms.saturating_add(limits.open_ms).saturating_sub(now_ms) {
                 // More than it can be: the clock was set back.
                 left if left > 0 && left <= limits.open_ms => return Err(Held::Open(Some(left))),
                 _ => Some(self.period),
@@ -145,7 +148,7 @@ impl Breaker {
     pub fn ended(&mut self, pass: Pass, failed: bool, limits: &Limits, now_ms: u64) -> Option<Change> {
         self.in_flight = self.in_flight.saturating_sub(1);
         if !failed {
-            return self.heard();
+            return self.close();
         }
         let change = match &mut self.state {
             State::Closed(failures) => {
@@ -154,17 +157,24 @@ impl Breaker {
             }
             State::HalfOpen => (pass.probe == Some(self.period)).then_some(Change::Reopened),
             // It was sent before, or is owed.
-            State::Open(_) => None,
+            State::Open => None,
         };
         if change.is_some() {
             self.period = self.period.wrapping_add(1);
-            self.state = State::Open(now_ms.saturating_add(limits.open_ms));
+            self.opened_ms = now_ms;
+            self.state = State::Open;
         }
         change
     }
 
-    /// The facilitator has given a sign of life.
-    pub fn heard(&mut self) -> Option<Change> {
+    /// The facilitator has given a sign of life, in seconds since the epoch, and perhaps long ago. It closes what is open, and is no verdict:
+    /// failures in a row stay what they are.
+    pub fn heard(&mut self, at: u64) -> Option<Change> {
+        let is_news = !matches!(self.state, State::Closed(_)) && at.saturating_mul(1000) > self.opened_ms;
+        if is_news { self.close() } else { None }
+    }
+
+    fn close(&mut self) -> Option<Change> {
         let was = std::mem::replace(&mut self.state, State::Closed(0));
         (!matches!(was, State::Closed(_))).then_some(Change::Closed)
     }

@@ -73,8 +73,25 @@ fn what_is_owed_goes_and_closes_it() {
     let (first, second) = (send(&mut breaker, Class::Owed, 1), send(&mut breaker, Class::Owed, 1));
     assert_eq!(breaker.ended(first, true, &LIMITS, 2), None, "it is open");
     assert_eq!(breaker.ended(second, false, &LIMITS, 2), Some(Change::Closed));
-    assert_eq!(open(0).heard(), Some(Change::Closed));
-    assert_eq!(Breaker::default().heard(), None);
+}
+
+#[test]
+fn a_sign_of_life_from_before_says_nothing() {
+    assert_eq!(Breaker::default().heard(7), None, "it is closed");
+    let mut breaker = open(8_200);
+    assert_eq!(breaker.heard(8), None);
+    assert_eq!(breaker.heard(9), Some(Change::Closed));
+    for _ in 0..2 {
+        let pass = send(&mut breaker, Class::Verify, 9_000);
+        assert_eq!(breaker.ended(pass, true, &LIMITS, 9_000), None);
+    }
+    assert_eq!(breaker.heard(10), None);
+    let pass = send(&mut breaker, Class::Verify, 10_000);
+    assert_eq!(
+        breaker.ended(pass, true, &LIMITS, 10_000),
+        Some(Change::Opened),
+        "the third in a row"
+    );
 }
 
 #[test]
@@ -111,8 +128,12 @@ fn without_a_number_of_failures_it_never_opens() {
 #[derive(Debug, Clone)]
 enum Event {
     Ask(Class),
-    End { which: usize, failed: bool },
-    Heard,
+    End {
+        which: usize,
+        failed: bool,
+    },
+    /// So many seconds ago.
+    Heard(u64),
     Wait(u64),
 }
 
@@ -120,7 +141,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         5 => prop_oneof![Just(Class::Verify), Just(Class::Settle), Just(Class::Owed)].prop_map(Event::Ask),
         5 => (any::<usize>(), prop::bool::weighted(0.8)).prop_map(|(which, failed)| Event::End { which, failed }),
-        1 => Just(Event::Heard),
+        1 => (0_u64..30).prop_map(Event::Heard),
         2 => (0_u64..12_000).prop_map(Event::Wait),
     ]
 }
@@ -212,8 +233,10 @@ proptest! {
                     }
                     prop_assert_eq!(change, expected);
                 }
-                Event::Heard => {
-                    prop_assert_eq!(breaker.heard(), model.closes().then_some(Change::Closed));
+                Event::Heard(ago) => {
+                    let at = now_ms / 1000 - ago;
+                    let closes = model.opened_at.is_some_and(|opened_ms| at * 1000 > opened_ms) && model.closes();
+                    prop_assert_eq!(breaker.heard(at), closes.then_some(Change::Closed));
                 }
                 Event::Wait(ms) => now_ms += ms,
             }

@@ -163,6 +163,8 @@ impl Settlement {
         self.tries.made = self.tries.made.saturating_add(1);
         let outcome = match reply {
             CalloutReply::NotSent if !self.tries.doubt => return self.not_sent(env),
+            // Nothing was done for this request, and its client can send it again: it is not kept waiting for a facilitator that is not there.
+            CalloutReply::NotSent if self.tries.resumed && self.tries.made == 1 => return self.unknown("it cannot be reached", None, env),
             CalloutReply::NotSent => Settle::Unknown {
                 why: "it cannot be reached".into(),
                 transaction: None,

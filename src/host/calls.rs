@@ -14,6 +14,7 @@ use super::worker::Worker;
 use crate::breaker::{Breaker, Change, Class, Held, Pass};
 use crate::config::Config;
 use crate::gate::{Call, CalloutToken, Endpoint};
+use crate::replay::UnixSeconds;
 
 /// What is in flight, and what each facilitator has made of what was.
 pub(super) struct Calls {
@@ -130,9 +131,14 @@ impl Worker {
         Some(ended)
     }
 
-    /// The facilitator has said what it supports.
-    pub(super) fn heard(&self, facilitator: usize) {
-        self.with_breaker(facilitator, |breaker, _| breaker.heard());
+    /// Takes over what facilitators are known to support, whichever worker asked; that they answered is a sign of life.
+    pub(super) fn listen(&self, now: UnixSeconds) {
+        self.refresh_table();
+        for index in 0..self.config.facilitators.len() {
+            if let Some(at) = self.heard_at(index, now) {
+                self.with_breaker(index, |breaker, _| breaker.heard(at.0));
+            }
+        }
     }
 
     fn with_breaker(&self, index: usize, event: impl FnOnce(&mut Breaker, &Config) -> Option<Change>) {
@@ -148,7 +154,7 @@ impl Worker {
         let state = match change {
             Change::Opened => {
                 let limits = &facilitator.limits;
-                self.warn(&format!(
+                self.warn_of_breaker(&format!(
                     "facilitator {index}: {} calls in a row without a verdict: its breaker is open for {} ms",
                     limits.failures, limits.open_ms
                 ));
@@ -156,7 +162,7 @@ impl Worker {
             }
             Change::Reopened => "open",
             Change::Closed => {
-                self.warn(&format!("facilitator {index}: it answers again: its breaker is closed"));
+                self.warn_of_breaker(&format!("facilitator {index}: it answers again: its breaker is closed"));
                 "closed"
             }
         };

@@ -147,7 +147,7 @@ impl GateRoot {
                 self.ask(worker, facilitator);
             }
         }
-        worker.refresh_table();
+        worker.listen(now);
         let until = self.sweep_from.saturating_add(SWEEP);
         let dropped = worker.sweep(self.sweep_from..until, now);
         self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
@@ -191,9 +191,6 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
         CalloutReply::Answered { status: 200, body } if body.len() <= MAX_ANSWER => Supported::parse(body).ok(),
         _ => None,
     };
-    if answer.is_some() {
-        worker.heard(facilitator);
-    }
     worker
         .metrics
         .borrow_mut()

@@ -59,6 +59,8 @@ pub(super) struct Worker {
     /// Streams that are to be ended at a time.
     limits: RefCell<HashMap<u32, u64>>,
     warnings: Cell<Warnings>,
+    /// Of breakers, which what clients cause must not drown.
+    breaker_warnings: Cell<Warnings>,
     pub(super) claims: Claims,
     needs_facts: bool,
     secret: [u8; 16],
@@ -85,6 +87,7 @@ impl Worker {
             left: RefCell::default(),
             limits: RefCell::default(),
             warnings: Cell::default(),
+            breaker_warnings: Cell::default(),
             claims,
             needs_facts,
             secret,
@@ -132,6 +135,11 @@ impl Worker {
     /// Takes over what facilitators are known to support, whichever worker asked.
     pub(super) fn refresh_table(&self) {
         self.table.borrow_mut().refresh(&SharedData, &self.config);
+    }
+
+    /// When a facilitator last said what it supports.
+    pub(super) fn heard_at(&self, facilitator: usize, now: UnixSeconds) -> Option<UnixSeconds> {
+        self.table.borrow().heard_at(facilitator, now)
     }
 
     /// Offers that no facilitator supports, by what is known now.
@@ -211,31 +219,36 @@ impl Worker {
             let _ = abi::set_property(&format!("x402_{name}"), value.as_bytes());
         }
         for warning in &notes.warnings {
-            self.warn(warning);
+            bounded(&self.warnings, warning);
         }
     }
 
-    /// Clients can cause some of these lines at will, so that there is a bound on them.
-    pub(super) fn warn(&self, line: &str) {
-        let mut warnings = self.warnings.get();
-        let minute = now().0 / 60;
-        if warnings.minute != minute {
-            if warnings.dropped > 0 {
-                abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
-            }
-            warnings = Warnings {
-                minute,
-                ..Warnings::default()
-            };
-        }
-        if warnings.written < WARNINGS_PER_MINUTE {
-            warnings.written = warnings.written.saturating_add(1);
-            abi::log(Level::Warn, line);
-        } else {
-            warnings.dropped = warnings.dropped.saturating_add(1);
-        }
-        self.warnings.set(warnings);
+    /// Says that a breaker has opened or closed.
+    pub(super) fn warn_of_breaker(&self, line: &str) {
+        bounded(&self.breaker_warnings, line);
     }
+}
+
+/// Logs a line. Clients can cause some of these at will, so that there is a bound on them.
+fn bounded(written: &Cell<Warnings>, line: &str) {
+    let mut warnings = written.get();
+    let minute = now().0 / 60;
+    if warnings.minute != minute {
+        if warnings.dropped > 0 {
+            abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
+        }
+        warnings = Warnings {
+            minute,
+            ..Warnings::default()
+        };
+    }
+    if warnings.written < WARNINGS_PER_MINUTE {
+        warnings.written = warnings.written.saturating_add(1);
+        abi::log(Level::Warn, line);
+    } else {
+        warnings.dropped = warnings.dropped.saturating_add(1);
+    }
+    written.set(warnings);
 }
 
 /// The wall clock.
