@@ -1,5 +1,7 @@
 //! Random histories against a model that keeps all of them, and the cases that matter by name.
 
+#![allow(clippy::arithmetic_side_effects)] // tests
+
 use super::*;
 use proptest::prelude::*;
 

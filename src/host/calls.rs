@@ -155,14 +155,17 @@ impl Worker {
             Change::Opened => {
                 let limits = &facilitator.limits;
                 self.warn_of_breaker(&format!(
-                    "facilitator {index}: {} calls in a row without a verdict: its breaker is open for {} ms",
-                    limits.failures, limits.open_ms
+                    "facilitator {}: {} calls in a row without a verdict: its breaker is open for {} ms",
+                    facilitator.cluster, limits.failures, limits.open_ms
                 ));
                 "open"
             }
             Change::Reopened => "open",
             Change::Closed => {
-                self.warn_of_breaker(&format!("facilitator {index}: it answers again: its breaker is closed"));
+                self.warn_of_breaker(&format!(
+                    "facilitator {}: it answers again: its breaker is closed",
+                    facilitator.cluster
+                ));
                 "closed"
             }
         };
