@@ -10,12 +10,14 @@
 //! | [`evm`] | addresses, EIP-712, EIP-3009, Permit2, EIP-2612, signature recovery |
 //! | [`precheck`] | all that can be decided about a payment locally, cheapest test first |
 //! | [`replay`] | claims: what can be spent once, over a shared key-value store |
+//! | [`breaker`] | when calls to a facilitator are held back: circuit breaker and bound |
 //! | [`supported`] | what facilitators say of themselves, shared by the workers |
 //! | [`gate`] | the payment state machine of one request |
 //! | `host` | Envoy through proxy-wasm; compiled for wasm only |
 //!
 //! Everything but `host` is native Rust without I/O, clocks or globals.
 
+pub mod breaker;
 pub mod config;
 pub mod evm;
 pub mod gate;

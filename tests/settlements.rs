@@ -12,6 +12,7 @@ mod support;
 use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, World, body, configuration};
 use support::{Payer, Terms, base64, unbase64, v2};
+use x402_envoy::breaker::Class;
 use x402_envoy::gate::{CalloutReply, Note, Released, RequestEffect, Settlement, VerifiedEffect};
 
 const GARBAGE: CalloutReply<'static> = CalloutReply::Answered {
@@ -344,6 +345,46 @@ fn a_signature_that_was_found_good_here_is_not_the_payers_fault() {
         (503, Some("facilitator_unavailable"))
     );
     world.verifying(&[("payment-signature", &payment)]);
+}
+
+/// Nobody is kept waiting for a facilitator that is not there; once it was sent it is like any other.
+#[test]
+fn a_payment_that_cannot_be_taken_up_is_answered_at_once() {
+    let mut world = world(&json!({"retries": 1}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    let settlement = again(&mut world, effect);
+    pending(world.settled(settlement, &CalloutReply::NotSent));
+    for _ in 0..2 {
+        let RequestEffect::Settle(resumed) = world.request("/paid", &[("payment-signature", &payment)], None).1 else {
+            panic!("not resumed")
+        };
+        pending(world.settled(*resumed, &CalloutReply::NotSent));
+    }
+    let RequestEffect::Settle(resumed) = world.request("/paid", &[("payment-signature", &payment)], None).1 else {
+        panic!("not resumed")
+    };
+    let effect = world.settled(*resumed, &CalloutReply::Lost);
+    let resumed = again(&mut world, effect);
+    assert!(matches!(world.settled(resumed, &SETTLED), Released::Forward(..)));
+}
+
+#[test]
+fn what_may_have_been_made_is_owed() {
+    let mut world = world(&json!({"retries": 1}));
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    assert_eq!(settlement.class(), Class::Settle);
+    let effect = world.settled(settlement, &CalloutReply::Lost);
+    let settlement = again(&mut world, effect);
+    assert_eq!(settlement.class(), Class::Owed);
+    pending(world.settled(settlement, &CalloutReply::NotSent));
+    // A client can take it up as often as it likes.
+    let RequestEffect::Settle(resumed) = world.request("/paid", &[("payment-signature", &payment)], None).1 else {
+        panic!("not resumed")
+    };
+    assert_eq!(resumed.class(), Class::Settle);
 }
 
 /// Another payment with the same nonce, and a cheaper one, may have been what was sent before.

@@ -1,6 +1,7 @@
 //! The compiled form of a configuration: immutable, shared by every request.
 
 use super::Secret;
+use crate::breaker::Limits;
 use crate::pricing::Routes;
 
 /// A configuration that passed every check.
@@ -54,6 +55,8 @@ pub struct Facilitator {
     pub settle_timeout_ms: u32,
     /// Headers to add to each call, names in lower case.
     pub headers: Vec<(Box<str>, Secret)>,
+    /// `in_flight` and `breaker`: when a worker holds calls back.
+    pub limits: Limits,
 }
 
 /// Bounds of the pre-check.

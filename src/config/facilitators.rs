@@ -1,8 +1,9 @@
 //! `facilitators`: who verifies and settles.
 
-use super::fields::{Errors, Node};
+use super::fields::{Errors, Fields, Node};
 use super::text::{is_header_name, is_header_value, parse_url};
 use super::{Facilitator, Secret};
+use crate::breaker::Limits;
 use crate::pricing::Glob;
 use crate::x402::Network;
 
@@ -40,8 +41,17 @@ pub(super) fn for_network(facilitators: &[Facilitator], network: &Network) -> Ve
 }
 
 fn read_one(node: &Node<'_>, errors: &mut Errors) -> Option<Facilitator> {
-    let known = ["cluster", "url", "networks", "verify_timeout", "settle_timeout", "headers"];
-    let fields = node.fields(&known, &["in_flight", "breaker"], errors)?;
+    let known = [
+        "cluster",
+        "url",
+        "networks",
+        "verify_timeout",
+        "settle_timeout",
+        "headers",
+        "in_flight",
+        "breaker",
+    ];
+    let fields = node.fields(&known, &[], errors)?;
     let cluster = fields.require("cluster", "the name of an Envoy cluster", errors).and_then(|node| {
         let name = node.text("the name of an Envoy cluster", errors)?;
         let fits = (1..=256).contains(&name.len()) && !name.chars().any(char::is_control);
@@ -72,6 +82,7 @@ fn read_one(node: &Node<'_>, errors: &mut Errors) -> Option<Facilitator> {
         .get("headers")
         .map(|node| headers(&node.secret(), errors))
         .unwrap_or_default();
+    let limits = limits(&fields, errors);
     let url = url?;
     Some(Facilitator {
         cluster: cluster?,
@@ -82,7 +93,26 @@ fn read_one(node: &Node<'_>, errors: &mut Errors) -> Option<Facilitator> {
         verify_timeout_ms: verify_timeout_ms?,
         settle_timeout_ms: settle_timeout_ms?,
         headers,
+        limits: limits?,
     })
+}
+
+/// `in_flight` and `breaker`.
+fn limits(fields: &Fields<'_>, errors: &mut Errors) -> Option<Limits> {
+    let mut limits = Limits::default();
+    if let Some(node) = fields.get("in_flight") {
+        limits.in_flight = u32::try_from(node.whole(1, 65_536, errors)?).ok()?;
+    }
+    if let Some(node) = fields.get("breaker") {
+        let fields = node.fields(&["failures", "open"], &[], errors)?;
+        if let Some(node) = fields.get("failures") {
+            limits.failures = u32::try_from(node.whole(0, 1_000, errors)?).ok()?;
+        }
+        if let Some(node) = fields.get("open") {
+            limits.open_ms = node.milliseconds(1_000, LONGEST_MS, errors)?;
+        }
+    }
+    Some(limits)
 }
 
 fn networks(node: &Node<'_>, errors: &mut Errors) -> Vec<Box<str>> {
@@ -136,6 +166,7 @@ mod tests {
         let value = json!([{
             "cluster": "f", "url": "https://x402.org/facilitator/", "networks": ["eip155:*"],
             "verify_timeout": "500ms", "settle_timeout": "1m", "headers": {"Authorization": "Bearer t"},
+            "in_flight": 16.0, "breaker": {"failures": 3, "open": "1m"},
         }, {"cluster": "g", "url": "http://g:8080"}]);
         let read = read(Some(Node::root(&value)), &mut errors);
         assert!(errors.is_empty(), "{errors:?}");
@@ -150,6 +181,12 @@ mod tests {
             (&*second.authority, &*second.path_prefix, second.verify_timeout_ms),
             ("g:8080", "", 5_000)
         );
+        let limits = |in_flight, failures, open_ms| Limits {
+            in_flight,
+            failures,
+            open_ms,
+        };
+        assert_eq!((first.limits, second.limits), (limits(16, 3, 60_000), limits(256, 5, 10_000)));
         assert_eq!(for_network(&read, &Network::parse("eip155:1").unwrap()), [0, 1]);
         let solana = Network::parse("solana:EtWTRABZaYq6iMfeYKouRu166VU2xqa1").unwrap();
         assert_eq!(for_network(&read, &solana), [1]);
@@ -177,5 +214,34 @@ mod tests {
         let value = json!([{"cluster": "f", "url": "https://h", "verify_timeout": "0s", "settle_timeout": 5}]);
         read(Some(Node::root(&value)), &mut errors);
         assert_eq!(errors.into_vec().len(), 2);
+    }
+
+    #[test]
+    fn limits_are_bounded_and_mistakes_in_them_named() {
+        for (limits, path) in [
+            (json!({"in_flight": 0}), "facilitators[0].in_flight"),
+            (json!({"in_flight": 65_537}), "facilitators[0].in_flight"),
+            (json!({"in_flight": "4"}), "facilitators[0].in_flight"),
+            (json!({"breaker": 5}), "facilitators[0].breaker"),
+            (json!({"breaker": {"failures": -1}}), "facilitators[0].breaker.failures"),
+            (json!({"breaker": {"failures": 1.5}}), "facilitators[0].breaker.failures"),
+            (json!({"breaker": {"open": "999ms"}}), "facilitators[0].breaker.open"),
+            (json!({"breaker": {"open": "11m"}}), "facilitators[0].breaker.open"),
+            (json!({"breaker": {"closed": "1s"}}), "facilitators[0].breaker.closed"),
+        ] {
+            let mut value = json!({"facilitators": [{"cluster": "f", "url": "https://h"}]});
+            let entry = value["facilitators"][0].as_object_mut().unwrap();
+            entry.extend(limits.as_object().unwrap().clone());
+            let mut errors = Errors::default();
+            let root = Node::root(&value);
+            let fields = root.fields(&["facilitators"], &[], &mut errors).unwrap();
+            read(fields.get("facilitators"), &mut errors);
+            let found = errors.into_vec();
+            assert_eq!(found.iter().map(|error| &*error.path).collect::<Vec<_>>(), [path], "{limits}");
+        }
+        let mut errors = Errors::default();
+        let value = json!([{"cluster": "f", "url": "https://h", "in_flight": 65_536, "breaker": {"failures": 0}}]);
+        let read = read(Some(Node::root(&value)), &mut errors);
+        assert_eq!((read[0].limits.in_flight, read[0].limits.failures), (65_536, 0));
     }
 }

@@ -12,6 +12,7 @@ use super::prepaid::Prepaid;
 use super::sale::Sale;
 use super::tries::Tries;
 use super::trust;
+use crate::breaker::Class;
 use crate::metering::Place;
 use crate::pricing::Atomic;
 use crate::x402::facilitator::{Settle, Settled, parse_settle};
@@ -134,6 +135,15 @@ impl Settlement {
         &self.call
     }
 
+    /// What the call is worth. What a client takes up again has waited before, and can be asked for as often as it likes.
+    pub fn class(&self) -> Class {
+        match self.waits {
+            Waits::End { .. } => Class::Owed,
+            _ if self.tries.doubt && !self.tries.resumed => Class::Owed,
+            Waits::Request(_) | Waits::Headers(_) => Class::Settle,
+        }
+    }
+
     /// How long the client may be kept waiting for the outcome, in milliseconds; `None`: until it is known.
     pub fn patience_ms(&self, env: &Env<'_>) -> Option<u32> {
         match self.waits {
@@ -154,6 +164,8 @@ impl Settlement {
         self.tries.made = self.tries.made.saturating_add(1);
         let outcome = match reply {
             CalloutReply::NotSent if !self.tries.doubt => return self.not_acted(env),
+            // Nothing was done for this request, and its client can send it again: it is not kept waiting for a facilitator that is not there.
+            CalloutReply::NotSent if self.tries.resumed && self.tries.made == 1 => return self.unknown("it cannot be reached", None, env),
             CalloutReply::NotSent => Settle::Unknown {
                 why: "it cannot be reached".into(),
                 transaction: None,

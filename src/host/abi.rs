@@ -90,6 +90,11 @@ unsafe extern "C" {
     fn proxy_record_metric(id: u32, value: u64) -> u32;
 }
 
+unsafe extern "C" {
+    /// Not the host's: the SDK's own, in this module.
+    safe fn proxy_on_queue_ready(root: u32, queue: u32);
+}
+
 fn checked(status: u32) -> Result<(), Failed> {
     if status == 0 { Ok(()) } else { Err(Failed(status)) }
 }
@@ -313,6 +318,15 @@ pub(super) fn increment(metric: u32, by: i64) {
 pub(super) fn record(metric: u32, value: u64) {
     // SAFETY: no pointers.
     let _ = unsafe { proxy_record_metric(metric, value) };
+}
+
+/// Makes the SDK take the calls that follow in this callback for the root context's. Only from a callback of a stream; the root must exist.
+///
+/// The SDK hands an answer to the context whose callback ran last before the call, and drops it where that is gone: nobody would hear how
+/// a call ended whose client has left. There is no other way to tell it than to let it run a callback of the root, here one that does
+/// nothing. Not needed any more once the SDK hands answers of streams that are gone to their root.
+pub(super) fn enter_root(root: u32) {
+    proxy_on_queue_ready(root, 0);
 }
 
 /// Sends an HTTP request to a cluster; the answer arrives at the context that is active.

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::abi::{self, Buffer, Failed, Map};
-use crate::config::Config;
+use crate::config::Facilitator;
 use crate::gate::{Call, CalloutReply, CalloutToken};
-use crate::x402::facilitator::MAX_ANSWER;
+use crate::x402::facilitator::{MAX_ANSWER, is_answer};
 
 /// Present on answers that came over the wire, absent from those that Envoy made up in the facilitator's place.
 const FROM_UPSTREAM: &str = "x-envoy-upstream-service-time";
@@ -18,11 +18,8 @@ const NEVER_CONNECTED: [&[u8]; 4] = [
     b"reset reason: connection timeout",
 ];
 
-/// Sends a call. `Err`: nothing was sent and nothing will arrive.
-pub(super) fn send(config: &Config, call: &Call) -> Result<CalloutToken, Failed> {
-    let Some(facilitator) = config.facilitators.get(call.facilitator) else {
-        return Err(Failed(u32::MAX));
-    };
+/// Sends a call, in the name of the context that is active. `Err`: nothing was sent and nothing will arrive.
+pub(super) fn send(facilitator: &Facilitator, call: &Call) -> Result<CalloutToken, Failed> {
     let path = format!("{}{}", facilitator.path_prefix, call.endpoint.path());
     let mut headers = vec![
         (":method", call.endpoint.method()),
@@ -74,6 +71,11 @@ impl Arrived {
             Some(status) => Outcome::Answered(status),
         };
         Self { outcome, body }
+    }
+
+    /// Whether the facilitator is to blame for there being no verdict and no outcome.
+    pub(super) fn has_failed(&self) -> bool {
+        !matches!(self.outcome, Outcome::Answered(status) if is_answer(status, &self.body))
     }
 
     pub(super) fn reply(&self) -> CalloutReply<'_> {

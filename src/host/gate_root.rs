@@ -8,9 +8,10 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use super::abi::{self, Level, Map, Stream};
-use super::callout::{self, Arrived};
+use super::callout::Arrived;
+use super::calls::NotSent;
 use super::ending;
-use super::gate_stream::GateStream;
+use super::shared_stream::SharedStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
 use crate::gate::{Call, CalloutReply, CalloutToken, EndEffect, Endpoint, Released};
@@ -32,21 +33,15 @@ const SWEEP: u32 = 64;
 pub(super) struct GateRoot {
     context: u32,
     worker: Option<Rc<Worker>>,
-    settling: HashMap<CalloutToken, Settling>,
+    /// Settlements that were sent.
+    settling: HashMap<CalloutToken, Job>,
     /// Settlements that are to be sent again, and when.
     later: Vec<(u64, Job)>,
-    asking: HashMap<CalloutToken, usize>,
     /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
     patience: u64,
     chores_due: u64,
     sweep_from: u32,
     leaving: bool,
-}
-
-/// A settlement that was sent.
-struct Settling {
-    job: Job,
-    sent_at: u64,
 }
 
 impl GateRoot {
@@ -56,7 +51,6 @@ impl GateRoot {
             worker: None,
             settling: HashMap::new(),
             later: Vec::new(),
-            asking: HashMap::new(),
             patience: u64::MAX,
             chores_due: 0,
             sweep_from: 0,
@@ -95,13 +89,12 @@ impl GateRoot {
     }
 
     fn send(&mut self, worker: &Worker, job: Job) {
-        self.act_as_root();
-        match callout::send(&worker.config, job.settlement.call()) {
+        match worker.send(job.settlement.call(), Some(job.settlement.class()), None) {
             Ok(token) => {
                 self.patience = self.patience.min(job.until.unwrap_or(u64::MAX));
-                self.settling.insert(token, Settling { job, sent_at: abi::now() });
+                self.settling.insert(token, job);
             }
-            Err(_) => self.later.extend(finish(worker, job, &CalloutReply::NotSent)),
+            Err(NotSent(seconds)) => self.later.extend(finish(worker, job, &CalloutReply::NotSent, seconds)),
         }
     }
 
@@ -116,8 +109,7 @@ impl GateRoot {
 
     /// Lets streams end that have waited long enough for their receipt. Their settlements go on.
     fn lose_patience(&mut self, worker: &Worker, now: u64) {
-        let sent = self.settling.values().map(|settling| &settling.job);
-        let jobs = sent.chain(self.later.iter().map(|(_, job)| job));
+        let jobs = self.settling.values().chain(self.later.iter().map(|(_, job)| job));
         let (mut overdue, mut next) = (Vec::new(), u64::MAX);
         for (until, job) in jobs
             .filter(|job| worker.waits(job.context))
@@ -156,7 +148,7 @@ impl GateRoot {
                 self.ask(worker, facilitator);
             }
         }
-        worker.refresh_table();
+        worker.listen(now);
         let until = self.sweep_from.saturating_add(SWEEP);
         let dropped = worker.sweep(self.sweep_from..until, now);
         self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
@@ -178,11 +170,8 @@ impl GateRoot {
             body: Vec::new(),
             timeout_ms,
         };
-        match callout::send(&worker.config, &call) {
-            Ok(token) => {
-                self.asking.insert(token, facilitator);
-            }
-            Err(_) => answered(worker, facilitator, &CalloutReply::NotSent),
+        if worker.send(&call, None, None).is_err() {
+            answered(worker, facilitator, &CalloutReply::NotSent);
         }
     }
 
@@ -216,7 +205,8 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
 }
 
 /// Ends a settlement: the claim in any case, the answer if its client is still there. Or gives it back, to be sent again at a time.
-fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) -> Option<(u64, Job)> {
+/// `seconds`: when it was not sent, and will not be for so long.
+fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>, seconds: Option<u64>) -> Option<(u64, Job)> {
     let Job {
         context,
         settlement,
@@ -256,7 +246,12 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>) -> Option<(u64, J
             worker.leave(context, *gate);
             let _ = abi::resume(Stream::Response);
         }
-        Released::Answer(answer) => worker::answer(&answer),
+        Released::Answer(mut answer) => {
+            if let Some(seconds) = seconds {
+                answer.retry_after(seconds);
+            }
+            worker::answer(&answer);
+        }
         Released::End(effect) => ending::end(&effect, announced),
     }
     None
@@ -270,20 +265,34 @@ fn once(line: &str, level: Level) {
     }
 }
 
+impl Drop for GateRoot {
+    fn drop(&mut self) {
+        if let Some(worker) = &self.worker {
+            worker.calls.end();
+        }
+    }
+}
+
 impl Context for GateRoot {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
         let Some(worker) = self.worker.clone() else { return };
         let token = CalloutToken(token);
         let arrived = Arrived::read(num_headers);
-        if let Some(facilitator) = self.asking.remove(&token) {
-            answered(&worker, facilitator, &arrived.reply());
-        }
-        if let Some(Settling { job, sent_at }) = self.settling.remove(&token) {
-            worker
-                .metrics
-                .borrow_mut()
-                .took(Endpoint::Settle, abi::now().saturating_sub(sent_at));
-            self.later.extend(finish(&worker, job, &arrived.reply()));
+        let Some(ended) = worker.arrived(token, &arrived) else { return };
+        match ended.endpoint {
+            Endpoint::Verify => {
+                if let Some(stream) = ended.stream.upgrade()
+                    && let Ok(mut stream) = stream.try_borrow_mut()
+                {
+                    worker.calls.at_root(|| stream.verified(token, &arrived));
+                }
+            }
+            Endpoint::Settle => {
+                if let Some(job) = self.settling.remove(&token) {
+                    self.later.extend(finish(&worker, job, &arrived.reply(), None));
+                }
+            }
+            Endpoint::Supported => answered(&worker, ended.facilitator, &arrived.reply()),
         }
         self.act_as_root();
         self.leave_if_idle();
@@ -294,9 +303,8 @@ impl Context for GateRoot {
         self.leaving = true;
         if let Some(worker) = &self.worker {
             let mut queued = worker.jobs.borrow_mut();
-            let sent = self.settling.values_mut().map(|settling| &mut settling.job);
             let later = self.later.iter_mut().map(|(_, job)| job);
-            for job in sent.chain(later).chain(queued.iter_mut()) {
+            for job in self.settling.values_mut().chain(later).chain(queued.iter_mut()) {
                 worker.with_env(|env| job.settlement.leave_pending(env));
             }
         }
@@ -311,7 +319,7 @@ impl RootContext for GateRoot {
         for warning in &config.warnings {
             once(warning, Level::Warn);
         }
-        self.worker = Worker::new(config).map(Rc::new);
+        self.worker = Worker::new(self.context, config).map(Rc::new);
         abi::set_tick(FIRST);
         self.worker.is_some()
     }
@@ -345,7 +353,7 @@ impl RootContext for GateRoot {
         match &self.worker {
             Some(worker) => {
                 worker.is_used();
-                Some(Box::new(GateStream::new(context_id, Rc::clone(worker))))
+                Some(Box::new(SharedStream::new(context_id, worker)))
             }
             None => Some(Box::new(Unconfigured)),
         }

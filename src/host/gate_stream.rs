@@ -1,18 +1,21 @@
 //! One stream through the gate.
 
-use std::rc::Rc;
+use std::cell::RefCell;
+use std::rc::{Rc, Weak};
 
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::abi::{self, Buffer, Map, Stream};
-use super::callout::{self, Arrived};
+use super::callout::Arrived;
+use super::calls::NotSent;
 use super::ending;
 use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
+use crate::breaker::Class;
 use crate::gate::{
-    self, CalloutToken, Edits, EndEffect, Endpoint, FORWARDED_HEADER, Gate, Next, Request, RequestEffect, Response, ResponseEffect,
-    Settlement, TRUSTED_HEADERS, VerifiedEffect,
+    self, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Request, RequestEffect, Response, ResponseEffect, Settlement,
+    TRUSTED_HEADERS, VerifiedEffect,
 };
 use crate::pricing::{End, Located};
 use crate::reader;
@@ -25,7 +28,8 @@ pub(super) struct GateStream {
     context: u32,
     worker: Rc<Worker>,
     gate: Gate,
-    asked_at: u64,
+    /// This very stream, for the root context, which hears of its calls.
+    me: Weak<RefCell<Self>>,
     /// How long the answer may take, if its price ends there.
     longest_ms: Option<u64>,
     /// Whether the last of the answer has come.
@@ -33,12 +37,12 @@ pub(super) struct GateStream {
 }
 
 impl GateStream {
-    pub(super) fn new(context: u32, worker: Rc<Worker>) -> Self {
+    pub(super) fn new(context: u32, worker: Rc<Worker>, me: Weak<RefCell<Self>>) -> Self {
         Self {
             context,
             worker,
             gate: Gate::Done,
-            asked_at: 0,
+            me,
             longest_ms: None,
             complete: false,
         }
@@ -46,6 +50,7 @@ impl GateStream {
 
     /// Whether the request goes on now.
     fn carry_out(&mut self, mut effect: RequestEffect) -> Action {
+        let mut soonest = None;
         // Ends: each call that cannot be sent leads to the next facilitator, and there are finitely many.
         loop {
             effect = match effect {
@@ -53,7 +58,10 @@ impl GateStream {
                     worker::apply(Map::Request, &edits);
                     return Action::Continue;
                 }
-                RequestEffect::Answer(answer) => {
+                RequestEffect::Answer(mut answer) => {
+                    if let Some(seconds) = soonest {
+                        answer.retry_after(seconds);
+                    }
                     worker::answer(&answer);
                     return Action::Pause;
                 }
@@ -63,16 +71,16 @@ impl GateStream {
                 }
                 RequestEffect::Verify(dispatch) => {
                     let (call, waiting) = dispatch.split();
-                    match callout::send(&self.worker.config, &call) {
+                    match self.worker.send(&call, Some(Class::Verify), Some((self.context, self.me.clone()))) {
                         Ok(token) => {
-                            self.asked_at = abi::now();
                             let (gate, edits) = waiting.sent(token);
                             self.gate = gate;
                             let Some(edits) = edits else { return Action::Pause };
                             worker::apply(Map::Request, &edits);
                             return Action::Continue;
                         }
-                        Err(_) => {
+                        Err(NotSent(seconds)) => {
+                            soonest = soonest.into_iter().chain(seconds).min();
                             let (gate, effect) = self.worker.with_env(|env| waiting.not_sent(env));
                             self.gate = gate;
                             effect
@@ -189,17 +197,15 @@ impl Drop for GateStream {
     }
 }
 
-impl Context for GateStream {
-    fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
-        let arrived = Arrived::read(num_headers);
-        self.worker
-            .metrics
-            .borrow_mut()
-            .took(Endpoint::Verify, abi::now().saturating_sub(self.asked_at));
+impl GateStream {
+    /// The facilitator answered /verify, or the call failed. Called by the root context, which is to act as itself again afterwards.
+    pub(super) fn verified(&mut self, token: CalloutToken, arrived: &Arrived) {
+        // Asked in this order: see `Worker::waiting`. The gate of a stream that has ended waits for nothing.
+        if !matches!(self.gate, Gate::Verifying(_)) || abi::set_effective_context(self.context).is_err() {
+            return;
+        }
         let gate = &mut self.gate;
-        let effect = self
-            .worker
-            .with_env(|env| gate.on_verified(CalloutToken(token), &arrived.reply(), env));
+        let effect = self.worker.with_env(|env| gate.on_verified(token, &arrived.reply(), env));
         match effect {
             None | Some(VerifiedEffect::Nothing) => {}
             Some(VerifiedEffect::Request(effect)) => {
@@ -215,6 +221,8 @@ impl Context for GateStream {
         }
     }
 }
+
+impl Context for GateStream {}
 
 impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {

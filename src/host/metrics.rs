@@ -80,6 +80,22 @@ impl Metrics {
         }
     }
 
+    /// Counts a call that was held back.
+    pub(super) fn held_back(&mut self, cluster: &str, reason: &str) {
+        self.of_facilitator("x402_calls_held_back", cluster, "reason", reason);
+    }
+
+    /// Counts a change of a breaker's state.
+    pub(super) fn breaker(&mut self, cluster: &str, state: &str) {
+        self.of_facilitator("x402_breaker_changes", cluster, "state", state);
+    }
+
+    fn of_facilitator(&mut self, name: &str, cluster: &str, label: &str, value: &str) {
+        // Whatever could end the label, or has no place in a name.
+        let cluster = cluster.replace(|c: char| !c.is_ascii_alphanumeric() && c != '-', "_");
+        self.add(Metric::Counter, format!("{name}.facilitator.{cluster}.{label}.{value}"), 1);
+    }
+
     /// Records how long a facilitator took.
     pub(super) fn took(&mut self, endpoint: Endpoint, nanoseconds: u64) {
         let name = match endpoint {

@@ -4,6 +4,7 @@
 
 mod abi;
 mod callout;
+mod calls;
 mod ending;
 mod former;
 mod gate_root;
@@ -11,6 +12,7 @@ mod gate_stream;
 mod head;
 mod metrics;
 mod reader_root;
+mod shared_stream;
 mod store;
 mod worker;
 

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::abi::{self, Level, Map};
+use super::calls::Calls;
 use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
@@ -47,6 +48,7 @@ pub(super) struct Worker {
     lineage: Lineage,
     former: Option<Former>,
     pub(super) metrics: RefCell<Metrics>,
+    pub(super) calls: Calls,
     table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
@@ -57,6 +59,8 @@ pub(super) struct Worker {
     /// Streams that are to be ended at a time.
     limits: RefCell<HashMap<u32, u64>>,
     warnings: Cell<Warnings>,
+    /// Of breakers, which what clients cause must not drown.
+    breaker_warnings: Cell<Warnings>,
     pub(super) claims: Claims,
     needs_facts: bool,
     secret: [u8; 16],
@@ -64,7 +68,7 @@ pub(super) struct Worker {
 
 impl Worker {
     /// `None` if the secret could not be shared, which takes 64 writers in a row that were faster.
-    pub(super) fn new(config: Config) -> Option<Self> {
+    pub(super) fn new(root: u32, config: Config) -> Option<Self> {
         let secret = replay::secret(&SharedData, random()).ok()?;
         let (lineage, former) = Lineage::begin("x402", &config);
         let claims = Claims::new(config.max_claims);
@@ -72,6 +76,7 @@ impl Worker {
         let mut metrics = Metrics::default();
         metrics.define();
         Some(Self {
+            calls: Calls::new(root, &config),
             config: Rc::new(config),
             lineage,
             former,
@@ -82,6 +87,7 @@ impl Worker {
             left: RefCell::default(),
             limits: RefCell::default(),
             warnings: Cell::default(),
+            breaker_warnings: Cell::default(),
             claims,
             needs_facts,
             secret,
@@ -132,6 +138,11 @@ impl Worker {
     /// Takes over what facilitators are known to support, whichever worker asked.
     pub(super) fn refresh_table(&self) {
         self.table.borrow_mut().refresh(&SharedData, &self.config);
+    }
+
+    /// When a facilitator last said what it supports.
+    pub(super) fn heard_at(&self, facilitator: usize, now: UnixSeconds) -> Option<UnixSeconds> {
+        self.table.borrow().heard_at(facilitator, now)
     }
 
     /// Offers that no facilitator supports, by what is known now.
@@ -211,31 +222,36 @@ impl Worker {
             let _ = abi::set_property(&format!("x402_{name}"), value.as_bytes());
         }
         for warning in &notes.warnings {
-            self.warn(warning);
+            bounded(&self.warnings, warning);
         }
     }
 
-    /// Clients can cause some of these lines at will, so that there is a bound on them.
-    fn warn(&self, line: &str) {
-        let mut warnings = self.warnings.get();
-        let minute = now().0 / 60;
-        if warnings.minute != minute {
-            if warnings.dropped > 0 {
-                abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
-            }
-            warnings = Warnings {
-                minute,
-                ..Warnings::default()
-            };
-        }
-        if warnings.written < WARNINGS_PER_MINUTE {
-            warnings.written = warnings.written.saturating_add(1);
-            abi::log(Level::Warn, line);
-        } else {
-            warnings.dropped = warnings.dropped.saturating_add(1);
-        }
-        self.warnings.set(warnings);
+    /// Says that a breaker has opened or closed.
+    pub(super) fn warn_of_breaker(&self, line: &str) {
+        bounded(&self.breaker_warnings, line);
     }
+}
+
+/// Logs a line. Clients can cause some of these at will, so that there is a bound on them.
+fn bounded(written: &Cell<Warnings>, line: &str) {
+    let mut warnings = written.get();
+    let minute = now().0 / 60;
+    if warnings.minute != minute {
+        if warnings.dropped > 0 {
+            abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
+        }
+        warnings = Warnings {
+            minute,
+            ..Warnings::default()
+        };
+    }
+    if warnings.written < WARNINGS_PER_MINUTE {
+        warnings.written = warnings.written.saturating_add(1);
+        abi::log(Level::Warn, line);
+    } else {
+        warnings.dropped = warnings.dropped.saturating_add(1);
+    }
+    written.set(warnings);
 }
 
 /// The wall clock.

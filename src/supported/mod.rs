@@ -94,6 +94,14 @@ impl Table {
         self.known.get(facilitator)?.record.current.as_ref()
     }
 
+    /// When the facilitator at this index last answered, whichever worker asked; `None` if it has been asked again since, or was never heard.
+    pub fn heard_at(&self, facilitator: usize, now: UnixSeconds) -> Option<UnixSeconds> {
+        // Only a good answer puts the next turn off for so long.
+        let due = self.known.get(facilitator)?.record.due.0;
+        let is_known = due > now.0.saturating_add(LEASE);
+        is_known.then(|| UnixSeconds(due.saturating_sub(REFRESH)))
+    }
+
     /// How an offer can be made now; `None` while a fact that it needs is not known.
     pub fn ready(&self, offer: &Offer) -> Option<Ready> {
         self.ways(offer, |known| known.record.current.as_ref()).next()

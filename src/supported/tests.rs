@@ -84,6 +84,27 @@ fn an_offer_waits_for_the_fact_it_needs() {
 }
 
 #[test]
+fn an_answer_is_heard_by_all() {
+    let (config, store, mut table) = (config(), MemoryStore::new(), Table::default());
+    let mut heard = |now| {
+        table.refresh(&store, &config);
+        table.heard_at(0, now)
+    };
+    assert_eq!(heard(NOW), None);
+    assert!(take_turn(&store, &config, 0, NOW));
+    assert_eq!(heard(NOW), None, "it is being asked");
+    share(&store, &config, 0, None, NOW.plus(1));
+    assert_eq!(heard(NOW.plus(1)), None);
+    share(&store, &config, 0, Some(upto(A)), NOW.plus(2));
+    assert_eq!(heard(NOW.plus(2)), Some(NOW.plus(2)));
+    assert_eq!(heard(NOW.plus(100)), Some(NOW.plus(2)));
+    assert!(take_turn(&store, &config, 0, NOW.plus(2 + REFRESH)));
+    assert_eq!(heard(NOW.plus(2 + REFRESH)), None, "who knows now");
+    share(&store, &config, 0, Some(upto(A)), NOW.plus(3 + REFRESH));
+    assert_eq!(heard(NOW.plus(3 + REFRESH)), Some(NOW.plus(3 + REFRESH)), "the same answer");
+}
+
+#[test]
 fn a_former_fact_lives_as_long_as_quotes_made_from_it() {
     let (config, store, mut table) = (config(), MemoryStore::new(), Table::default());
     let offer = &offers(&config)[0];

@@ -79,6 +79,16 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// Says after how many seconds it is worth asking again, where it asks for that at all.
+    pub fn retry_after(&mut self, seconds: u64) {
+        let header = self.headers.iter_mut().find(|(name, _)| *name == "retry-after");
+        if let Some((_, value)) = header {
+            *value = seconds.max(1).to_string();
+        }
+    }
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PaymentRequired<'a> {

@@ -21,6 +21,17 @@ pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
     }
 }
 
+/// Whether an answer to `/verify` or `/settle` is one: a verdict or an outcome, whatever it says, or the word that the request is at fault.
+/// Anybody can have a request refused: that says nothing against the facilitator.
+pub fn is_answer(status: u16, body: &[u8]) -> bool {
+    let says = |fields: &Map<String, Value>| {
+        ["isValid", "success"]
+            .iter()
+            .any(|key| fields.get(*key).is_some_and(Value::is_boolean))
+    };
+    matches!(status, 400 | 413 | 422) || object(body).is_some_and(|fields| says(&fields))
+}
+
 /// A string, or nothing.
 pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
     fields.get(key).and_then(Value::as_str).unwrap_or_default()
@@ -31,4 +42,40 @@ pub(super) fn identifier(fields: &Map<String, Value>, key: &str) -> Option<Strin
     let text = text(fields, key);
     let word = (1..=MAX_IDENTIFIER).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     word.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_answer_is_told_from_refusals() {
+        for (status, body) in [
+            (200, r#"{"isValid":true}"#),
+            (200, r#"{"isValid":false,"invalidReason":"unexpected_verify_error"}"#),
+            (500, r#"{"isValid":false,"invalidReason":"insufficient_funds"}"#),
+            (412, r#"{"success":false,"errorReason":"permit2_allowance_required"}"#),
+            (200, r#"{"success":true,"transaction":"0x1"}"#),
+            (400, r#"{"error":"invalid paymentPayload"}"#),
+            (422, ""),
+        ] {
+            assert!(is_answer(status, body.as_bytes()), "{status} {body}");
+        }
+        for (status, body) in [
+            (200, ""),
+            (200, "<html>"),
+            (200, "{}"),
+            (200, "[true]"),
+            (200, r#"{"isValid":"true"}"#),
+            (500, r#"{"error":"database"}"#),
+            (502, "bad gateway"),
+            (429, r#"{"error":"slow down"}"#),
+            (401, ""),
+            (404, "no such page"),
+        ] {
+            assert!(!is_answer(status, body.as_bytes()), "{status} {body}");
+        }
+        let long = format!(r#"{{"isValid":true,"x":"{}"}}"#, "x".repeat(MAX_ANSWER));
+        assert!(!is_answer(200, long.as_bytes()));
+    }
 }

@@ -10,7 +10,7 @@ mod settle;
 mod supported;
 mod verify;
 
-pub use answers::MAX_ANSWER;
+pub use answers::{MAX_ANSWER, is_answer};
 pub use body::{BodyError, Speaks, verify_or_settle_body};
 pub use reasons::{Meaning, classify};
 pub use settle::{Settle, Settled, parse_settle};
