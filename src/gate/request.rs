@@ -283,8 +283,12 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
         return Err(Taken::Not(answer));
     }
     if let Some(detail) = trust::too_short(sale, env) {
-        let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, &detail);
-        return Err(Taken::Not(answer));
+        // Unless its settlement is in doubt: then nobody is told to sign another one.
+        let (refusal, detail) = match sale.hold.is_free(env) {
+            Ok(()) => (Refusal::ValidBefore, &*detail),
+            Err(refusal) => (refusal, ""),
+        };
+        return Err(Taken::Not(refuse(env, &sale.order, refusal, None, detail)));
     }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
