@@ -17,7 +17,7 @@ ANSWER = {"kind": "body", "text": SECRET, "headers": [["x-secret", SECRET], ["et
 @pytest.mark.parametrize("reason,code", [
     ("insufficient_funds", "402.1"),
     ("invalid_exact_evm_insufficient_balance", "402.1"),
-    ("invalid_exact_evm_payload_signature", "402.2"),
+    ("invalid_exact_evm_payload_recipient_mismatch", "402.2"),
     ("invalid_network", "402.4"),
     ("invalid_exact_evm_payload_authorization_valid_before", "402.5"),
     ("something_nobody_has_heard_of", None),
@@ -29,6 +29,26 @@ def test_verify_refuses(main, reason, code, status):
     main.facilitator.script(payment.payload, verify=refuse(reason, status=status))
     unpaid(main, main.call("/paid", payment=payment), 402, reason, code)
     assert main.count(payment, "settle") == 0
+
+
+def test_a_signature_that_was_found_good_here_is_not_the_payers_fault(main, protocol):
+    """A facilitator that has lost its node calls good signatures invalid: no challenge, and the payment stays good."""
+    known = main.metric("x402_verifications.outcome.contradicted")
+    payment = main.payment("/paid")
+    wrong = refuse("invalid_exact_evm_payload_signature")
+    main.facilitator.script(payment.payload, verify=[wrong, ok()], settle=[wrong, ok()])
+    unpaid(main, main.call("/paid", payment=payment, protocol=protocol), 503, "facilitator_unavailable")
+    assert main.metric("x402_verifications.outcome.contradicted") == known + 1
+    answer = main.call("/paid", payment=payment, protocol=protocol, does=ANSWER)
+    refused(answer, 503, "facilitator_unavailable")
+    assert SECRET not in repr(answer)
+    paid_again = main.call("/paid", payment=payment, protocol=protocol)
+    assert paid_again.status == 200 and paid_again.receipt["success"], paid_again
+    assert main.count(payment, "settle") == 2
+    # What nobody here can judge is the facilitator's to judge.
+    wallet = main.payment("/paid").but(lambda it: it.payload.update(signature="0x" + "ab" * 100))
+    main.facilitator.script(wallet.payload, verify=wrong)
+    unpaid(main, main.call("/paid", payment=wallet, protocol=protocol), 402, "invalid_exact_evm_payload_signature")
 
 
 @pytest.mark.parametrize("status", [200, 412])
@@ -170,7 +190,7 @@ def test_second_facilitator(worlds):
 
 # /settle refuses
 
-SURE = ["insufficient_funds", "invalid_exact_evm_payload_signature", "invalid_exact_evm_insufficient_balance",
+SURE = ["insufficient_funds", "invalid_exact_evm_insufficient_balance",
         "invalid_exact_evm_payload_authorization_valid_before", "invalid_exact_evm_payload_authorization_value",
         "invalid_exact_evm_payload_recipient_mismatch", "unsupported_scheme", "invalid_network"]
 

@@ -49,12 +49,41 @@ def test_it_is_the_same_settlement_each_time(patient):
     assert len(calls) == 3 and all(call.json == calls[0].json for call in calls)
 
 
-def test_a_named_transaction_and_a_used_nonce_are_a_settlement(patient, protocol):
-    payment = patient.payment("/dear")
-    named = refuse("settlement_pending", transaction=TRANSACTION)
-    patient.facilitator.script(payment.payload, settle=[named, refuse(USED)])
-    answer = patient.call("/dear", payment=payment, protocol=protocol)
+def test_a_named_transaction_is_no_proof_but_a_receipt(patient, protocol):
+    """A payer can outbid it while it waits for its block: above the bound somebody has to look at the chain."""
+    def named(path: str):
+        payment = patient.payment(path)
+        pending = refuse("settlement_pending", transaction=TRANSACTION)
+        patient.facilitator.script(payment.payload, settle=[pending, refuse(USED)])
+        return patient.call(path, payment=payment, protocol=protocol)
+
+    answer = named("/dear")
+    refused(answer, 503, "settlement_pending")
+    assert patient.envoy.access_log(test_id=answer.test_id)["x402_transaction"] == TRANSACTION
+    answer = named("/paid")
     assert answer.status == 200 and answer.receipt["transaction"] == TRANSACTION, answer
+
+
+def test_another_transaction_that_fails_is_evidence_as_a_used_nonce_is(patient, protocol):
+    """Some facilitators have no other word for it."""
+    def failed(path: str):
+        payment = patient.payment(path)
+        reverted = refuse("invalid_exact_evm_transaction_failed", transaction=TRANSACTION)
+        patient.facilitator.script(payment.payload, settle=[reset(), reverted])
+        return patient.call(path, payment=payment, protocol=protocol)
+
+    refused(failed("/dear"), 503, "settlement_pending")
+    assert failed("/paid").receipt["success"] is True
+
+
+def test_a_payment_whose_transaction_failed_is_used_up(patient, protocol):
+    """It would fail again, at the facilitator's expense."""
+    payment = patient.payment("/paid")
+    patient.facilitator.script(payment.payload, settle=refuse("invalid_exact_evm_transaction_failed", transaction=TRANSACTION))
+    answer = patient.call("/paid", payment=payment, protocol=protocol)
+    refused(answer, 402)
+    unpaid(patient, patient.call("/paid", payment=payment, protocol=protocol), 402, "nonce_already_used")
+    assert patient.count(payment, "settle") == 1
 
 
 def test_a_used_nonce_alone_counts_for_little_money_once_an_hour(patient):
