@@ -268,6 +268,10 @@ impl Context for GateRoot {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
         let Some(worker) = self.worker.clone() else { return };
         let token = CalloutToken(token);
+        #[cfg(feature = "panic-switch")]
+        if let Some(settling) = self.settling.get(&token) {
+            super::panic_switch::reached(super::panic_switch::Moment::Settle, settling.job.context);
+        }
         let arrived = Arrived::read(num_headers);
         if let Some(facilitator) = self.asking.remove(&token) {
             answered(&worker, facilitator, &arrived.reply());
@@ -311,6 +315,8 @@ impl RootContext for GateRoot {
     }
 
     fn on_tick(&mut self) {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::ticked();
         let Some(worker) = self.worker.clone() else { return };
         self.settle(&worker);
         self.leave_if_idle();

@@ -179,6 +179,8 @@ impl Drop for GateStream {
 
 impl Context for GateStream {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::reached(super::panic_switch::Moment::Verify, self.context);
         let arrived = Arrived::read(num_headers);
         self.worker
             .metrics
@@ -206,6 +208,8 @@ impl Context for GateStream {
 
 impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, _end_of_stream: bool) -> Action {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::ask(self.context);
         let head = Head::read(&self.worker.config);
         let place = head.place();
         let located = self.worker.config.routes.locate(&place);
@@ -241,6 +245,8 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::reached(super::panic_switch::Moment::Response, self.context);
         self.take_up();
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {
             return Action::Continue;

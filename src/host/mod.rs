@@ -10,6 +10,8 @@ mod gate_root;
 mod gate_stream;
 mod head;
 mod metrics;
+#[cfg(feature = "panic-switch")]
+mod panic_switch;
 mod reader_root;
 mod store;
 mod worker;
