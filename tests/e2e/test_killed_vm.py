@@ -14,7 +14,7 @@ from stack.envoy import managers
 from .checks import unpaid
 from .client import Closed
 from .facilitator import hang
-from .metered import ASKS, BODY, DELIVERED, PRICE, streams
+from .metered import ASKS, DELIVERED, PRICE, streams
 from .payments import now, pay
 from .wire import eventually
 from .world import MAIN, UPTO, World, changed
@@ -278,6 +278,7 @@ def test_who_waited_in_it(alone, protocol):
         unpaid(alone, alone.call("/paid", payment=opened[stage][2]), 409, "payment_in_use")
     unpaid(alone, alone.call("/paid", payment=opened["delivering"][2]), 402, "nonce_already_used")
     unpaid(alone, alone.call("/metered", payment=opened["metered"][2], **ASKS), 409, "payment_in_use")
+    assert alone.metric("x402_served_unsettled") == 0, "nobody is left to count it"
     assert alone.envoy.process.running()
 
 
