@@ -330,15 +330,13 @@ impl RootContext for GateRoot {
         if now >= self.patience {
             self.lose_patience(&worker, now);
         }
-        let next = self
-            .later
-            .iter()
-            .map(|(at, _)| *at)
-            .chain([self.patience])
-            .min()
-            .unwrap_or(u64::MAX);
-        let wait = Duration::from_nanos(next.saturating_sub(now)).saturating_add(SOON);
-        abi::set_tick(IDLE.min(wait));
+        // The chores as well: Envoy counts from when it began to call, a little before `now`, so that a tick of exactly their period
+        // comes too early for them half of the time.
+        let due = [self.patience, self.chores_due];
+        let next = self.later.iter().map(|(at, _)| *at).chain(due).min().unwrap_or(now);
+        // Bounded, for a clock that was set back.
+        let wait = IDLE.min(Duration::from_nanos(next.saturating_sub(now)));
+        abi::set_tick(wait.saturating_add(SOON));
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {
