@@ -103,11 +103,12 @@ class Http2Line:
         self._heads: dict[int, dict[str, str]] = {}
         self._bodies: dict[int, bytes] = collections.defaultdict(bytes)
         self._ends: dict[int, asyncio.Future[None]] = {}
-        self._flush()
+        self.flush()
         self._reading = asyncio.create_task(self._read())
         return self
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Hand what was begun to the socket, at once."""
         self._writer.write(self._h2.data_to_send())
 
     async def _read(self) -> None:
@@ -120,30 +121,81 @@ class Http2Line:
                         case h2.events.DataReceived():
                             self._bodies[event.stream_id] += event.data
                         case h2.events.StreamEnded():
-                            self._ends[event.stream_id].set_result(None)
+                            self._end(event.stream_id, None)
                         case h2.events.StreamReset():
-                            if not self._ends[event.stream_id].done():
-                                self._ends[event.stream_id].set_exception(ConnectionResetError(f"stream reset: {event.error_code}"))
-                self._flush()
+                            self._end(event.stream_id, f"stream reset: {event.error_code}")
+                self.flush()
         finally:
-            for end in self._ends.values():
-                if not end.done():
-                    end.set_exception(ConnectionResetError("the connection was closed"))
+            for stream in self._ends:
+                self._end(stream, "the connection was closed")
 
-    async def ask(self, ask: Ask) -> tuple[int, dict[str, str], bytes]:
+    def _end(self, stream: int, why: str | None) -> None:
+        end = self._ends.get(stream)
+        # Envoy resets the request's half after an early answer.
+        if end is None or end.done():
+            return
+        if why is None:
+            end.set_result(None)
+        else:
+            end.set_exception(ConnectionResetError(why))
+            end.exception()  # nobody may be waiting
+
+    def begin(self, ask: Ask) -> int:
+        """A stream whose request leaves with the next `flush`."""
+        assert not self._reading.done(), "the connection was closed"
         stream = self._h2.get_next_available_stream_id()
-        end = self._ends[stream] = asyncio.get_running_loop().create_future()
+        self._ends[stream] = asyncio.get_running_loop().create_future()
         fields = [(":method", "GET"), (":scheme", "http"), (":authority", HOST), (":path", ask.path)]
         self._h2.send_headers(stream, fields + [(name.lower(), value) for name, value in ask.headers], end_stream=True)
-        self._flush()
-        await end
+        return stream
+
+    def answered(self, stream: int) -> bool:
+        """Whether its answer is there."""
+        return self._ends[stream].done()
+
+    async def take(self, stream: int) -> tuple[int, dict[str, str], bytes]:
+        """Its answer, awaited."""
+        await self._ends[stream]
         del self._ends[stream]
         head = self._heads.pop(stream)
         return int(head[":status"]), head, self._bodies.pop(stream, b"")
 
+    async def ask(self, ask: Ask) -> tuple[int, dict[str, str], bytes]:
+        stream = self.begin(ask)
+        self.flush()
+        return await self.take(stream)
+
     async def close(self) -> None:
         self._reading.cancel()
         self._writer.close()
+
+
+async def one_each(world: World) -> list[Http2Line]:
+    """A connection to each worker."""
+    lines: dict[str, Http2Line] = {}
+    for _ in range(200):
+        before = await connections(world, "total")
+        line = await Http2Line().open(world.port)
+        after = await connections(world, "total", sum(before.values()) + 1)
+        worker = next(name for name in after if after[name] > before[name])
+        if worker in lines:
+            await line.close()
+        lines.setdefault(worker, line)
+        if len(lines) == world.envoy.workers:
+            return list(lines.values())
+    raise AssertionError("a worker never got a connection")
+
+
+async def connections(world: World, what: str, at_least: float = 0) -> dict[str, float]:
+    """How many each worker has ("active") or has had ("total"), once there are so many in all."""
+    pattern = rf"^listener\.127\.0\.0\.1_{world.port}\.worker_\d+\.downstream_cx_{what}$"
+    async with asyncio.timeout(DEADLINE):
+        while True:
+            found = await asyncio.to_thread(world.envoy.stats, pattern)
+            assert len(found) == world.envoy.workers, found
+            if sum(found.values()) >= at_least:
+                return found
+            await asyncio.sleep(0.01)
 
 
 class Crowd:
@@ -158,19 +210,9 @@ class Crowd:
         # Envoy's workers share the port, and the kernel deals connections out as it likes.
         for _ in range(50):
             self._lines += [await next(kinds)().open(self._world.port) for _ in range(self._world.envoy.workers * LINES)]
-            if min((await self._taken()).values()) >= LINES:
+            if min((await connections(self._world, "active", len(self._lines))).values()) >= LINES:
                 return self
         raise AssertionError("a worker never got its connections")
-
-    async def _taken(self) -> dict[str, float]:
-        pattern = rf"^listener\.127\.0\.0\.1_{self._world.port}\.worker_\d+\.downstream_cx_active$"
-        async with asyncio.timeout(DEADLINE):
-            while True:
-                found = await asyncio.to_thread(self._world.envoy.stats, pattern)
-                if sum(found.values()) >= len(self._lines):
-                    assert len(found) == self._world.envoy.workers, found
-                    return found
-                await asyncio.sleep(0.01)
 
     async def __aexit__(self, *_: object) -> None:
         for line in self._lines:
