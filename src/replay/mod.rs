@@ -26,6 +26,8 @@ mod claims;
 mod exposure;
 #[cfg(test)]
 mod exposure_tests;
+#[cfg(test)]
+mod grinding;
 mod key;
 mod memory;
 #[cfg(test)]
