@@ -2,6 +2,9 @@
 .DEFAULT_GOAL := help
 BUILT  := target/wasm32-wasip1/release/x402_envoy.wasm
 WASM   := target/x402_envoy.wasm
+# Built apart, so that no file of it can be taken for the filter.
+PANIC       := target/x402_envoy_panic.wasm
+PANIC_BUILT := target/panic/wasm32-wasip1/release/x402_envoy.wasm
 PYTEST := .local/venv/bin/python -m pytest
 
 .PHONY: help
@@ -22,6 +25,12 @@ wasm: tools ## build the filter
 	cargo build --release --lib --target wasm32-wasip1
 	@node stack/optimise.mjs $(BUILT) $(WASM)
 
+.PHONY: wasm-panic
+wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for tests only
+	@rustup target add wasm32-wasip1
+	cargo build --release --lib --target wasm32-wasip1 --target-dir target/panic --features panic-switch
+	@node stack/optimise.mjs $(PANIC_BUILT) $(PANIC)
+
 .PHONY: lint
 lint: ## formatting, and what clippy denies: whatever could panic
 	@rustup component add rustfmt clippy
@@ -29,13 +38,14 @@ lint: ## formatting, and what clippy denies: whatever could panic
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 -- -D warnings
+	cargo clippy --lib --target wasm32-wasip1 --features panic-switch -- -D warnings
 
 .PHONY: test-native
 test-native: ## the filter's own modules, natively
 	cargo test
 
 .PHONY: test-envoy
-test-envoy: venv wasm ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
+test-envoy: venv wasm wasm-panic ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
 	$(PYTEST) tests/e2e $(T)
 
 .PHONY: test-clients

@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LOCAL = ROOT / ".local"
 REQUIREMENTS = ROOT / "stack" / "requirements.txt"
 WASM = ROOT / "target" / "x402_envoy.wasm"
+PANIC_WASM = ROOT / "target" / "x402_envoy_panic.wasm"
 
 ENVOY_VERSION = "1.40.0"
 # What the smoke tests run on. 1.38.3 is left out: the package is built without a wasm VM.
@@ -66,6 +67,13 @@ def ensure_wasm() -> Path:
     if not WASM.exists():
         raise Missing(f"{WASM.relative_to(ROOT)} is not there. Build it with `make wasm`.")
     return WASM
+
+
+def ensure_panic_wasm() -> Path:
+    """The filter with a switch that ends a worker's VM, for tests; it is built by `make wasm-panic`."""
+    if not PANIC_WASM.exists():
+        raise Missing(f"{PANIC_WASM.relative_to(ROOT)} is not there. Build it with `make wasm-panic`.")
+    return PANIC_WASM
 
 
 def ensure_envoy(version: str = ENVOY_VERSION, use_path: bool = False) -> Path:

@@ -277,6 +277,10 @@ impl Context for GateRoot {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
         let Some(worker) = self.worker.clone() else { return };
         let token = CalloutToken(token);
+        #[cfg(feature = "panic-switch")]
+        if let Some(job) = self.settling.get(&token) {
+            super::panic_switch::reached(super::panic_switch::Moment::Settle, job.context);
+        }
         let arrived = Arrived::read(num_headers);
         let Some(ended) = worker.arrived(token, &arrived) else { return };
         match ended.endpoint {
@@ -325,6 +329,8 @@ impl RootContext for GateRoot {
     }
 
     fn on_tick(&mut self) {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::ticked();
         let Some(worker) = self.worker.clone() else { return };
         self.settle(&worker);
         self.leave_if_idle();
@@ -338,15 +344,13 @@ impl RootContext for GateRoot {
         if now >= self.patience {
             self.lose_patience(&worker, now);
         }
-        let next = self
-            .later
-            .iter()
-            .map(|(at, _)| *at)
-            .chain([self.patience])
-            .min()
-            .unwrap_or(u64::MAX);
-        let wait = Duration::from_nanos(next.saturating_sub(now)).saturating_add(SOON);
-        abi::set_tick(IDLE.min(wait));
+        // The chores as well: Envoy counts from when it began to call, a little before `now`, so that a tick of exactly their period
+        // comes too early for them half of the time.
+        let due = [self.patience, self.chores_due];
+        let next = self.later.iter().map(|(at, _)| *at).chain(due).min().unwrap_or(now);
+        // Bounded, for a clock that was set back.
+        let wait = IDLE.min(Duration::from_nanos(next.saturating_sub(now)));
+        abi::set_tick(wait.saturating_add(SOON));
     }
 
     fn create_http_context(&self, context_id: u32) -> Option<Box<dyn HttpContext>> {

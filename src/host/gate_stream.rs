@@ -200,6 +200,8 @@ impl Drop for GateStream {
 impl GateStream {
     /// The facilitator answered /verify, or the call failed. Called by the root context, which is to act as itself again afterwards.
     pub(super) fn verified(&mut self, token: CalloutToken, arrived: &Arrived) {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::reached(super::panic_switch::Moment::Verify, self.context);
         // Asked in this order: see `Worker::waiting`. The gate of a stream that has ended waits for nothing.
         if !matches!(self.gate, Gate::Verifying(_)) || abi::set_effective_context(self.context).is_err() {
             return;
@@ -226,6 +228,8 @@ impl Context for GateStream {}
 
 impl HttpContext for GateStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::ask(self.context);
         let head = Head::read(&self.worker.config);
         let place = head.place();
         let located = self.worker.config.routes.locate(&place);
@@ -263,6 +267,8 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_response_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
+        #[cfg(feature = "panic-switch")]
+        super::panic_switch::reached(super::panic_switch::Moment::Response, self.context);
         self.take_up();
         self.complete |= end_of_stream;
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {

@@ -11,6 +11,8 @@ mod gate_root;
 mod gate_stream;
 mod head;
 mod metrics;
+#[cfg(feature = "panic-switch")]
+mod panic_switch;
 mod reader_root;
 mod shared_stream;
 mod store;

@@ -27,6 +27,8 @@ mod entitlements;
 mod exposure;
 #[cfg(test)]
 mod exposure_tests;
+#[cfg(test)]
+mod grinding;
 mod identifiers;
 mod key;
 mod memory;

@@ -47,6 +47,12 @@ def test_envoy_gateway_patch_policy(wasm: Path, validate: Validate) -> None:
     accepted(validate(rendered))
 
 
+def test_istio_stream_idle_timeout(validate: Validate) -> None:
+    rendered = render.istio(shipped.document("istio/streamidletimeout.yaml"))
+    assert [one["stream_idle_timeout"] for one in shipped.walk(rendered) if one.get("@type") == shipped.HCM] == ["300s"]
+    accepted(validate(rendered))
+
+
 @pytest.mark.parametrize("name", shipped.PLAIN)
 def test_plain_forms(name: str, wasm: Path, validate: Validate) -> None:
     accepted(validate(render.gate(json.dumps(shipped.plain_configuration(name)), wasm)))

@@ -117,6 +117,25 @@ def test_timeouts_outlast_the_settlement() -> None:
             assert route["timeout"] == "0s" and seconds(route["idle_timeout"]) >= max(300, longest), path
 
 
+def idle_timeouts(path: Path) -> set[str]:
+    """Whatever a file says of the connection manager's `stream_idle_timeout`, itself or by patches."""
+    found = list(shipped.walk(shipped.documents(path)))
+    patched = {one["value"] for one in found if str(one.get("path", "")).endswith("/stream_idle_timeout")}
+    return patched | {one["stream_idle_timeout"] for one in found if "stream_idle_timeout" in one}
+
+
+# The net under a dead VM. Envoy Gateway leaves it at Envoy's own 5 minutes, which a plain resource of it has to say.
+@pytest.mark.parametrize("name", ["envoy.yaml", "demo.yaml", *shipped.COMPLETE, "istio/streamidletimeout.yaml"])
+def test_a_dead_vm_keeps_nobody_waiting(name: str) -> None:
+    assert idle_timeouts(shipped.ENVOY / name) == {"300s"}
+
+
+@pytest.mark.parametrize("name", shipped.PLAIN)
+def test_plain_forms_name_the_net_under_a_dead_vm(name: str) -> None:
+    text = (shipped.ENVOY / name).read_text()
+    assert ("streamidletimeout.yaml" if name.startswith("istio") else "stream_idle_timeout") in text
+
+
 def seconds(duration: str) -> float:
     """A duration as Envoy writes it."""
     assert duration.endswith("s")

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from typing import Any
 
 from stack.process import DEADLINE, wait_until
 
-from .wire import Answer, Gate, Journal, Loop, Request, Server
+from .wire import Answer, Gate, Gates, Journal, Loop, Request, Server
 
 JSON_TYPE = (b"content-type", b"application/json")
 
@@ -46,7 +45,7 @@ class Backend(Server):
     """See the module."""
 
     def __init__(self, loop: Loop, journal: Journal) -> None:
-        self._gates: dict[str, Gate] = defaultdict(lambda: Gate(loop))
+        self._gates = Gates(loop)
         super().__init__(loop, journal)
 
     def gate(self, test_id: str) -> Gate:

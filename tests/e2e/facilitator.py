@@ -10,13 +10,12 @@ import hashlib
 import json
 import re
 import threading
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Awaitable, Callable
 
 from stack.process import wait_until
 
-from .wire import Answer, Gate, Journal, Loop, Request, Server
+from .wire import Answer, Gate, Gates, Journal, Loop, Request, Server
 
 Json = dict[str, Any]
 Behaviour = Callable[["Facilitator", "Call", Answer], Awaitable[None]]
@@ -159,7 +158,7 @@ class Facilitator(Server):
         self.supported_behaviour: Behaviour | None = None
         self.calls_seen: list[Call] = []
         self._scripts: dict[tuple[str, str], list[Behaviour]] = {}
-        self._gates: dict[str, Gate] = defaultdict(lambda: Gate(loop))
+        self._gates = Gates(loop)
         self.default: dict[str, Behaviour] = {"verify": ok(), "settle": ok()}
         super().__init__(loop, journal)
 

@@ -1,5 +1,6 @@
 """One payment pays once, however often, however fast and in whatever clothes it comes."""
 
+import base64
 import secrets
 import threading
 from collections import Counter
@@ -8,8 +9,9 @@ import pytest
 from eth_account import Account
 
 from .checks import paid, refused, unpaid
-from .facilitator import hang
+from .facilitator import hang, spends
 from .payments import compact, offer
+from .world import BASE_PERMIT2, EURO, SOLANA_OFFER, changed
 
 COPIES = 100
 
@@ -170,13 +172,94 @@ def test_eip3009_nonces_are_each_tokens_own(main):
 
 def test_solana_message_without_its_signatures(main):
     """The claim is on the message: other signatures around it change nothing."""
-    import base64
     payment = main.payment("/solana")
     paid(main, main.call("/solana", payment=payment), payment)
+    unpaid(main, main.call("/solana", payment=resigned(payment)), 402, "nonce_already_used")
+
+
+# What one Permit2 nonce could be spent on, by route.
+USDC_OFFER, EUR_OFFER = {**BASE_PERMIT2, "network": "eip155:84532"}, {**EURO, "transfer": "permit2"}
+SPENDS = {"/usdc": USDC_OFFER, "/eur": EUR_OFFER, "/upto-usdc": {**USDC_OFFER, "scheme": "upto"},
+          "/upto-eur": {**EUR_OFFER, "scheme": "upto"}}
+
+
+@pytest.fixture(scope="module")
+def tokens(worlds):
+    """Two tokens and two schemes on one network, all paid for by Permit2, and Solana; four workers."""
+    price = {"per_request": {"usd": "0.01", "eur": "0.009"}}
+    routes = [{"name": path[1:], "match": {"path": path}, "price": price, "accept": [offer]} for path, offer in SPENDS.items()]
+    routes.append({"name": "solana", "match": {"path": "/solana"}, "price": price, "accept": [SOLANA_OFFER]})
+    paths = [*SPENDS, "/solana"]
+    return worlds.world("tokens", changed(routes=routes), workers=4,
+                        ready=lambda world: world.everywhere(lambda: all(world.call(path).status == 402 for path in paths)))
+
+
+def permit2_twins(world):
+    """Payments of one owner with one nonce, all that could be had for it."""
+    payer, nonce = Account.create(), str(secrets.randbits(200))
+    found = {path: world.payment(path, payer=payer, nonce=nonce) for path in SPENDS}
+    assert len({payment.authorization["permitted"]["token"] for payment in found.values()}) == 2
+    assert len({payment.authorization["spender"] for payment in found.values()}) == 2
+    return [(path, payment) for path, payment in found.items()]
+
+
+def resigned(payment):
+    """The same Solana message in other signatures."""
     data = base64.b64decode(payment.payload["transaction"])
-    again = payment.but(lambda it: it.payload.update(
+    return payment.but(lambda it: it.payload.update(
         transaction=base64.b64encode(data[:1] + secrets.token_bytes(128) + data[129:]).decode()))
-    unpaid(main, main.call("/solana", payment=again), 402, "nonce_already_used")
+
+
+def solana_twins(world):
+    """One message, signed in many ways."""
+    payment = world.payment("/solana")
+    return [("/solana", payment), *(("/solana", resigned(payment)) for _ in range(3))]
+
+
+TWINS = {"permit2": permit2_twins, "solana": solana_twins}
+
+
+def calls_for(world, twins, what):
+    """How often the facilitator was called for any of them; what they spend may be written in more than one way."""
+    keys = {spends(payment.payload) for _, payment in twins}
+    return sum(call.what == what and call.spends in keys for call in list(world.facilitator.calls_seen))
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_race_of_what_spends_the_same(tokens, kind):
+    """On whichever tokens, schemes, signatures and workers: one is served."""
+    for _ in range(5):
+        twins = TWINS[kind](tokens)
+        answers = all_at_once([
+            lambda path=path, payment=payment, protocol=protocol: tokens.call(path, payment=payment, protocol=protocol)
+            for path, payment in twins for protocol in ("h1", "h2") for _ in range(5)
+        ])
+        winners = [answer for answer in answers if answer.status == 200]
+        assert len(winners) == 1, Counter(answer.status for answer in answers)
+        assert sum(tokens.reached(answer) for answer in answers) == 1
+        assert calls_for(tokens, twins, "verify") == calls_for(tokens, twins, "settle") == 1
+        for answer in answers:
+            if answer is not winners[0]:
+                lost(tokens, answer)
+
+
+@pytest.mark.parametrize("kind", TWINS)
+def test_what_spends_the_same_is_held_on_every_worker(tokens, kind):
+    """While one of them is in use, and when it has been spent."""
+    twins = TWINS[kind](tokens)
+    (path, first), *others = twins
+    tokens.facilitator.script(first.payload, verify=hang())
+    exchange, test_id = tokens.open(path, payment=first)
+    tokens.facilitator.gate(first.payload).await_reached()
+    for other, payment in others:
+        assert tokens.everywhere(lambda: unpaid(tokens, tokens.call(other, payment=payment), 409, "payment_in_use"))
+    tokens.facilitator.gate(first.payload).release()
+    answer = exchange.response()
+    answer.test_id = test_id
+    paid(tokens, answer, first)
+    for other, payment in twins:
+        assert tokens.everywhere(lambda: unpaid(tokens, tokens.call(other, payment=payment), 402, "nonce_already_used"))
+    assert calls_for(tokens, twins, "verify") == calls_for(tokens, twins, "settle") == 1
 
 
 def test_refused_payment_is_free_again(main):

@@ -11,6 +11,7 @@ from . import client
 from .backend import pattern, sse_event
 from .facilitator import hang, refuse, reset, spends
 from .payments import Payment, associated_account, base58, compact, decimal, high_s, offer, pay, unbase58, v01
+from .wire import Gates
 from .world import World, Worlds, _nowhere
 
 
@@ -148,3 +149,19 @@ def test_solana_addresses():
 
 def test_nowhere_is_a_cluster_without_endpoints():
     assert _nowhere()["load_assignment"]["endpoints"] == [{"lb_endpoints": []}]
+
+
+def test_whoever_asks_first_for_a_gate_gets_the_others(worlds):
+    """The test and the server do, on two threads and at the same moment."""
+    gates, ready, found = Gates(worlds.loop), threading.Barrier(2), ([], [])
+
+    def ask(mine):
+        ready.wait()
+        mine += [gates[str(number)] for number in range(20_000)]
+
+    threads = [threading.Thread(target=ask, args=(mine,)) for mine in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(one is other for one, other in zip(*found, strict=True))

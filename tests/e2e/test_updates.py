@@ -4,9 +4,10 @@ import copy
 
 import pytest
 
+from stack import tools
 from stack.envoy import managers, with_filter_config
 
-from .checks import alive, unpaid
+from .checks import alive, paid, unpaid
 from .client import Closed
 from .facilitator import garbage, hang, ok, refuse
 from .wire import eventually
@@ -127,3 +128,76 @@ def test_new_vm_while_a_settlement_outlives_the_listener(reloading):
     answer = reloading.call("/paid", payment=payment)
     assert (answer.status, answer.json()["error"]) in [(402, "nonce_already_used"), (503, "settlement_pending")], answer
     assert reloading.count(payment, "settle") == 1
+
+
+def module(world, wasm):
+    """The same configuration with another module: another VM under the same vm_id."""
+    config = copy.deepcopy(world.envoy.config)
+    for manager in managers(config):
+        for http_filter in manager["http_filters"]:
+            if http_filter["name"].startswith("x402"):
+                http_filter["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] = str(wasm)
+    return config
+
+
+def test_claims_survive_the_module(worlds):
+    """Each kind of claim, over the end of a VM, another module and another configuration, on every worker."""
+    world = worlds.world("replaced", MAIN, workers=3, wasm=tools.ensure_panic_wasm())
+    spent, pending, held = (world.payment("/paid") for _ in range(3))
+    paid(world, world.call("/paid", payment=spent), spent)
+    world.facilitator.script(pending.payload, settle=garbage())
+    unpaid_but_asked(world, pending)
+    # Its VM ends while the facilitator is asked about it, so that nobody is left to give it back.
+    lost, _ = world.open("/paid", payment=held, headers=[("x-x402-panic", "verify")])
+    eventually(lambda: "x-x402-panic: verify" in world.envoy.log(), "its VM has ended")
+    claims = world.metric("x402_claims")
+    assert claims == 3
+
+    def remembered():
+        """A worker without a VM answers 503 with nothing in it."""
+        answers = [(world.call("/paid", payment=payment), error) for payment, error in (
+            (spent, "nonce_already_used"), (pending, "settlement_pending"), (held, "payment_in_use"))]
+        if any(answer.status == 503 and not answer.body for answer, _ in answers):
+            return False
+        assert [answer.json()["error"] for answer, _ in answers] == [error for _, error in answers]
+        assert not any(world.reached(answer) for answer, _ in answers)
+        return True
+
+    eventually(lambda: world.everywhere(remembered), "every worker has a VM")
+    assert world.envoy.update(config=module(world, tools.ensure_wasm())) is None
+    gone(world)
+    assert world.everywhere(remembered)
+    # It is the other module: this one has no such switch.
+    fresh = world.payment("/paid")
+    paid(world, world.call("/paid", payment=fresh, headers=[("x-x402-panic", "request")]), fresh)
+    assert world.envoy.update(config=another(world, "filter")) is None
+    gone(world)
+    assert world.everywhere(remembered)
+    assert world.metric("x402_claims") == claims + 1
+    assert (world.count(spent, "settle"), world.count(held, "settle")) == (1, 0)
+    lost.close()
+
+
+def unpaid_but_asked(world, payment):
+    """Nobody knows what became of it."""
+    answer = world.call("/paid", payment=payment)
+    assert (answer.status, answer.json()["error"]) == (503, "settlement_pending"), answer
+
+
+def test_a_restart_forgets_the_claims(worlds):
+    """Then the facilitator, and behind it the chain, is the last guard: it refuses the second use, and no answer leaves."""
+    before = worlds.world("restarted", MAIN)
+    payments = {step: before.payment("/paid") for step in ("verify", "settle")}
+    for payment in payments.values():
+        paid(before, before.call("/paid", payment=payment), payment)
+    before.envoy.stop()
+    after = worlds.world("restarted-again", MAIN)
+    assert after.metric("x402_claims") == 0
+    # A facilitator that looks at the chain when it verifies, and one that looks when it settles.
+    for step, worked in (("verify", 0), ("settle", 1)):
+        payment = payments[step]
+        after.facilitator.script(payment.payload, **{step: refuse("invalid_exact_evm_nonce_already_used")})
+        answer = after.call("/paid", payment=payment)
+        assert (answer.status, answer.json()["error"]) == (402, "invalid_exact_evm_nonce_already_used"), answer
+        assert b'"path"' not in answer.body and after.reached(answer) == worked, answer
+    assert after.metric("x402_settlements.outcome.settled") == 0

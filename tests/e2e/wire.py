@@ -128,6 +128,24 @@ class Gate:
         self._loop.loop.call_soon_threadsafe(both)
 
 
+class Gates:
+    """A gate for each name, made when somebody first asks for it: the test, or the server on its own thread.
+
+    Both may ask first at the same moment, and must be given the same one: else one waits where the other never comes.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._gates: dict[str, Gate] = {}
+        self._lock = threading.Lock()
+
+    def __getitem__(self, name: str) -> Gate:
+        with self._lock:
+            if name not in self._gates:
+                self._gates[name] = Gate(self._loop)
+            return self._gates[name]
+
+
 class Answer:
     """How a request is answered; one class per protocol."""
 
