@@ -13,7 +13,7 @@ from stack.envoy import managers
 
 from .checks import unpaid
 from .client import Closed
-from .facilitator import hang
+from .facilitator import hang, ok
 from .metered import ASKS, DELIVERED, PRICE, streams
 from .payments import now, pay
 from .wire import eventually
@@ -107,6 +107,9 @@ class Killer:
     def __init__(self, world, shop, moment, protocol):
         self.world, self.moment = world, moment
         self.payment = shop.payment(valid_for=VALID)
+        if moment == "tick":
+            # Else it is anywhere when the tick comes.
+            world.facilitator.script(self.payment.payload, verify=[hang(), ok()])
         before = deaths(world, moment)
         exchange, self.test_id = world.open("/paid", payment=self.payment, protocol=protocol, headers=[("x-x402-panic", moment)])
         eventually(lambda: deaths(world, moment) == before + 1, f"a VM ends at {moment}")
@@ -121,6 +124,7 @@ class Killer:
 
     def join(self):
         self._thread.join()
+        self.world.facilitator.gate(self.payment.payload).release()
         self.log = self.world.envoy.access_log(test_id=self.test_id)
 
 
