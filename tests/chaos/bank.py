@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ PURSE = 1_000_000
 EVERYTHING = (1 << 256) - 1
 ETHER = hex(10**18)
 # Payers are made so many at a time.
-BATCH = 50
+BATCH = 10
 
 
 @dataclass(frozen=True)
@@ -43,27 +44,31 @@ class Bank(Chain):
         self.seller = self.address("payTo")
         self._token: str = self.facts["token"]["address"]
         self._payers: list[LocalAccount] = []
+        self._lock = threading.Lock()
         # The payers' approvals of Permit2 are sent in their name.
         self.rpc("anvil_autoImpersonateAccount", True)
 
     def payer(self) -> LocalAccount:
         """An account with money that nobody else uses, and that lets Permit2 move it."""
-        if not self._payers:
-            self._payers = self.payers(BATCH)
-        return self._payers.pop()
+        with self._lock:
+            if not self._payers:
+                self._payers = self._made(BATCH)
+            return self._payers.pop()
 
-    def payers(self, count: int) -> list[LocalAccount]:
-        """So many of them."""
+    def provide(self, count: int) -> None:
+        """So many payers, at least, are ready."""
+        with self._lock:
+            if count > len(self._payers):
+                self._payers += self._made(count - len(self._payers))
+
+    def _made(self, count: int) -> list[LocalAccount]:
         made = [Account.create() for _ in range(count)]
         minter, permit2 = self.address("deployer"), self.facts["contracts"]["permit2"]
-        first = int(self.rpc("eth_getTransactionCount", minter, "pending"), 16)
         self._all([("anvil_setBalance", payer.address, ETHER) for payer in made])
-        sent = self._all([call for number, payer in enumerate(made) for call in (
-            self._send(minter, MINT, payer.address, PURSE, nonce=first + number),
-            self._send(payer.address, APPROVE, permit2, EVERYTHING, nonce=0),
-        )])
-        # Calls of one request are answered in any order; what came before its turn waits for another block.
-        self.rpc("evm_mine")
+        sent = self._all([self._send(payer.address, APPROVE, permit2, EVERYTHING) for payer in made])
+        # One after the other: two transactions of one account that meet get the same nonce.
+        for payer in made:
+            sent += self._all([self._send(minter, MINT, payer.address, PURSE)])
         for transaction in sent:
             wait_until(lambda: self.rpc("eth_getTransactionReceipt", transaction), "a payer gets money")
             assert self.succeeded(transaction)
@@ -96,10 +101,9 @@ class Bank(Chain):
     def _log_of_token(self) -> Json:
         return {"address": self._token, "fromBlock": "0x0", "toBlock": "latest"}
 
-    def _send(self, sender: str, what: str, whom: str, amount: int, **more: int) -> tuple[Any, ...]:
+    def _send(self, sender: str, what: str, whom: str, amount: int) -> tuple[Any, ...]:
         data = what + _word(whom)[2:] + f"{amount:064x}"
-        return ("eth_sendTransaction", {"from": sender, "to": self._token, "data": data,
-                                        **{name: hex(value) for name, value in more.items()}})
+        return ("eth_sendTransaction", {"from": sender, "to": self._token, "data": data})
 
     def _all(self, calls: list[tuple[Any, ...]]) -> list[Any]:
         """Many calls in one."""

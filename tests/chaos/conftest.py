@@ -46,7 +46,7 @@ def patient(bank: Bank, around: tuple) -> Iterator[Stage]:
 def hasty(bank: Bank, around: tuple) -> Iterator[Stage]:
     """A gateway whose calls to the facilitator time out soon."""
     _, journal, backend, faulty = around
-    stage = Stage("hasty", bank, backend, faulty, journal, verify_timeout="1s", settle_timeout="2s")
+    stage = Stage("hasty", bank, backend, faulty, journal, verify_timeout="3s", settle_timeout="5s")
     yield stage
     stage.envoy.stop()
 

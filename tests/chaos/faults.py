@@ -12,13 +12,14 @@ import json
 import socket
 import struct
 import urllib.request
+from collections import Counter
 from typing import Any, Coroutine
 
 from clients.world import Service
-from e2e.facilitator import Behaviour, Call, Facilitator, reply
+from e2e.facilitator import Behaviour, Call, Facilitator, reply, spends
 from e2e.wire import Answer, Journal, Loop, Server
 
-from stack.process import free_port
+from stack.process import free_port, wait_until
 
 JSON = [(b"content-type", b"application/json")]
 
@@ -52,6 +53,7 @@ class Outages(Server):
                 writer.transport.abort()
 
         self.loop.run(go())
+        wait_until(lambda: not self._writers, "all connections are gone")
 
     def up(self) -> None:
         """As before."""
@@ -64,6 +66,7 @@ class Faulty(Outages, Facilitator):
     def __init__(self, loop: Loop, journal: Journal, official: Service) -> None:
         self._official = official.port
         self._kept: set[asyncio.Task[Any]] = set()
+        self._asked: Counter[str] = Counter()
         with urllib.request.urlopen(f"http://127.0.0.1:{official.port}/supported", timeout=20) as answer:
             supported = json.load(answer)
         super().__init__(loop, journal, supported)
@@ -81,6 +84,13 @@ class Faulty(Outages, Facilitator):
         return await self.keep(self._ask(call))
 
     async def _ask(self, call: Call) -> tuple[int, bytes]:
+        self._asked[call.spends] += 1
+        try:
+            return await self._exchange(call)
+        finally:
+            self._asked[call.spends] -= 1
+
+    async def _exchange(self, call: Call) -> tuple[int, bytes]:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._official)
         # HTTP/1.0: the answer ends with the connection.
         head = f"POST /{call.what} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {len(call.request.body)}\r\n\r\n"
@@ -92,9 +102,9 @@ class Faulty(Outages, Facilitator):
         head, _, body = whole.partition(b"\r\n\r\n")
         return int(head.split(b" ")[1]), body
 
-    def is_idle(self) -> bool:
-        """Whether the official facilitator has answered all that it was asked."""
-        return not self._kept
+    def is_idle(self, payload: dict[str, Any]) -> bool:
+        """Whether the official facilitator has answered all that it was asked about a payment."""
+        return not self._asked[spends(payload)]
 
 
 def forward() -> Behaviour:

@@ -1,4 +1,4 @@
-"""One scenario: a row says what goes wrong and what must come of it, `play` has it happen, and the sums are checked."""
+"""One scenario: a row says what goes wrong and what must come of it, a scene has it happen, and the sums are checked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Callable
 
 from e2e.client import Closed, Exchange, Response
 from e2e.facilitator import Behaviour
-from e2e.wire import eventually
+from e2e.wire import eventually, fresh_id
 
 from .books import Attempt, Purchase, Unserved, balance
 from .faults import forward
@@ -60,7 +60,7 @@ class Row:
     # What the backend does otherwise than well.
     does: Json = field(default_factory=dict)
     headers: tuple[tuple[str, str], ...] = ()
-    # Where the test stops: "verify" or "settle" (a call hangs), "backend" (no headers yet), "stream" (half of the answer has come).
+    # Where the scene stops: "verify" or "settle" (a call hangs), "backend" (no headers yet), "stream" (half of the answer has come).
     at: str | None = None
     # What happens there: the client leaves; the backend goes on, while the settlement is under way; or the money, the facilitator
     # or the backend is gone. With nowhere to stop, they are gone from the beginning.
@@ -70,104 +70,142 @@ class Row:
     down: str | None = None
     # What hangs is let go not at once, but when the client has its "answer", or has sent the payment again ("resend").
     until: str | None = None
+    # Why the payment may be paid for and buy no whole answer; and whether it buys one unpaid.
     unserved: Unserved | None = None
     owed: bool = False
-    # The gateway with short patience.
+    # The gateway is one that does not wait for long.
     hasty: bool = False
 
-    def amount(self, flow: Flow, what: int | str) -> int:
+
+class Scene:
+    """A row that is played: in one flow, on one protocol."""
+
+    def __init__(self, stage: Stage, row: Row, flow: Flow, protocol: str) -> None:
+        self.stage, self.row, self.flow, self.protocol = stage, row, flow, protocol
+        payer = stage.bank.payer()
+        if row.poor and row.at is None:
+            stage.bank.spend_elsewhere(payer)
+        self.purchase = Purchase(flow, stage.payment_for(flow, payer), unserved=row.unserved, owed=row.owed)
+        self.payload = self.purchase.payment.payload
+        for what, script in (("verify", row.verify), ("settle", row.settle)):
+            stage.faulty.script(self.payload, **{what: [*(make() for make in script), forward()]})
+        self._outage = {"facilitator": stage.faulty, "backend": stage.backend}.get(row.down or "")
+
+    def first(self) -> None:
+        """What the row tells, until its client has seen what it sees."""
+        if self._outage is not None and self.row.at is None:
+            self._outage.down()
+        try:
+            attempt = self._buy()
+        finally:
+            if self._outage is not None:
+                self._outage.up()
+        self._saw(self.row.sees, attempt)
+        if self.row.until == "answer":
+            self.let_go()
+        self._moves(self.amount(self.row.moved))
+        balance(self.stage, self.purchase, settled=False)
+
+    def resend(self) -> None:
+        """The same payment for the same request again, once no other request uses it, by a client that stays."""
+        flow = self.flow
+
+        def send() -> Attempt | None:
+            answer = self.stage.call(flow.path, headers=flow.headers, payment=self.purchase.payment, does=flow.answers(),
+                                     protocol=self.protocol, **flow.asks)
+            return None if answer.status == 409 else Attempt(answer.test_id, answer)
+
+        again = eventually(send, "the payment is not in use any more")
+        self.purchase.attempts.append(again)
+        self.let_go()
+        self._saw(self.row.again, again)
+        self._moves(self.amount(self.row.total))
+        self.check()
+
+    def check(self) -> None:
+        """Nothing more has happened, and the sums agree."""
+        assert self.purchase.moved(self.stage.bank) == self.amount(self.row.total)
+        balance(self.stage, self.purchase)
+
+    @property
+    def claims(self) -> tuple[int, int]:
+        """How many are left, before and after the payment is sent again."""
+        return self.row.claims, 1 if self.amount(self.row.total) else self.row.claims
+
+    def amount(self, what: int | str) -> int:
         """In the smallest unit."""
-        return flow.amount if what == "price" else int(what)
+        return self.flow.amount if what == "price" else int(what)
 
+    def let_go(self) -> None:
+        """Nothing of this scene waits at a gate any more."""
+        self.stage.faulty.gate(self.payload).release(ALL)
+        for attempt in self.purchase.attempts:
+            self.stage.backend.gate(attempt.test_id).release(ALL)
 
-def play(stage: Stage, row: Row, flow: Flow, protocol: str) -> None:
-    """See the module."""
-    before = stage.claims()
-    payer = stage.bank.payer()
-    if row.poor and row.at is None:
-        stage.bank.spend_elsewhere(payer)
-    purchase = Purchase(flow, stage.payment_for(flow, payer), unserved=row.unserved, owed=row.owed)
-    for what, script in (("verify", row.verify), ("settle", row.settle)):
-        stage.faulty.script(purchase.payment.payload, **{what: [*(make() for make in script), forward()]})
-    outage = {"facilitator": stage.faulty, "backend": stage.backend}.get(row.down or "")
-    if outage is not None and row.at is None:
-        outage.down()
-    try:
-        attempt = _first(stage, row, purchase, protocol, outage)
-    finally:
-        if outage is not None:
-            outage.up()
-    _saw(row.sees, attempt, flow)
-    if row.until == "answer":
-        _let_go(stage, purchase)
-    _came_to(stage, purchase, row.amount(flow, row.moved), before + row.claims)
-    balance(stage, purchase, settled=False)
-
-    again = _again(stage, purchase, protocol)
-    _let_go(stage, purchase)
-    _saw(row.again, again, flow)
-    total = row.amount(flow, row.total)
-    _came_to(stage, purchase, total, before + (1 if total else row.claims))
-    balance(stage, purchase)
-    stage.is_well()
-
-
-def _let_go(stage: Stage, purchase: Purchase) -> None:
-    stage.faulty.gate(purchase.payment.payload).release(ALL)
-    for attempt in purchase.attempts:
-        stage.backend.gate(attempt.test_id).release(ALL)
-
-
-def _first(stage: Stage, row: Row, purchase: Purchase, protocol: str, outage: Any) -> Attempt:
-    """The request to which it all happens."""
-    flow = purchase.flow
-    does = dict(row.does)
-    if row.at == "backend":
-        does["hold"] = True
-    if row.at == "stream":
-        does["free"] = False
-    exchange, test_id = stage.open(flow.path, headers=[*flow.headers, *row.headers], payment=purchase.payment,
-                                   does=flow.answers(**does), protocol=protocol, **flow.asks)
-    attempt = Attempt(test_id, left=row.leaves)
-    purchase.attempts.append(attempt)
-    _arrive(stage, row, attempt, purchase, exchange)
-    if row.poor and row.at is not None:
-        stage.bank.spend_elsewhere(purchase.payment.payer)
-    if outage is not None and row.at is not None:
-        outage.down()
-    if row.overtakes:
-        stage.backend.gate(test_id).release(ALL)
-        attempt.answer = _rest(exchange, attempt.answer)
-    if row.leaves:
-        exchange.leave()
-    if row.leaves or row.overtakes:
-        stage.envoy.access_log(test_id=test_id)
-    if row.at is not None and row.until is None:
-        _let_go(stage, purchase)
-    if not row.leaves and not row.overtakes:
-        attempt.answer = _rest(exchange, attempt.answer)
+    def _buy(self) -> Attempt:
+        row, flow, stage = self.row, self.flow, self.stage
+        does = {**row.does, **({"hold": True} if row.at == "backend" else {"free": False} if row.at == "stream" else {})}
+        attempt = Attempt(fresh_id(), left=row.leaves)
+        # The gates are there before anybody comes to them.
+        gate = stage.faulty.gate(self.payload), stage.backend.gate(attempt.test_id)
+        exchange, _ = stage.open(flow.path, headers=[*flow.headers, *row.headers], payment=self.purchase.payment,
+                                 does=flow.answers(**does), protocol=self.protocol, test_id=attempt.test_id, **flow.asks)
+        self.purchase.attempts.append(attempt)
+        if row.at is not None:
+            self._arrive(attempt, exchange, *gate)
+            if row.poor:
+                stage.bank.spend_elsewhere(self.purchase.payment.payer)
+            if self._outage is not None:
+                self._outage.down()
+        if row.overtakes:
+            gate[1].release(ALL)
+            attempt.answer = _rest(exchange, attempt.answer)
+        if row.leaves:
+            exchange.leave()
+        if row.leaves or row.overtakes:
+            stage.envoy.access_log(test_id=attempt.test_id)
+        if row.at is not None and row.until is None:
+            self.let_go()
+        if not row.leaves and not row.overtakes:
+            attempt.answer = _rest(exchange, attempt.answer)
         exchange.close()
-    return attempt
+        return attempt
 
+    def _arrive(self, attempt: Attempt, exchange: Exchange, facilitator: Any, backend: Any) -> None:
+        at, flow = self.row.at, self.flow
+        if at == "stream" or (at == "settle" and flow.is_metered):
+            status, headers = exchange.head()
+            attempt.answer = Response(status, headers, clean=False)
+        if at == "stream":
+            backend.release()
+            attempt.answer.body = exchange.read_until(len(flow.parts[0]))
+        elif at == "backend":
+            backend.await_reached()
+        else:
+            facilitator.await_reached()
+            if attempt.answer is not None:
+                attempt.answer.body = exchange.read_until(len("".join(flow.parts)))
+        assert attempt.answer is not None or exchange.quiet(), "an answer came too early"
 
-def _arrive(stage: Stage, row: Row, attempt: Attempt, purchase: Purchase, exchange: Exchange) -> None:
-    """Where the row stops."""
-    flow = purchase.flow
-    if row.at is None:
-        return
-    if row.at == "stream" or (row.at == "settle" and flow.is_metered):
-        status, headers = exchange.head()
-        attempt.answer = Response(status, headers, clean=False)
-    if row.at == "stream":
-        stage.backend.gate(attempt.test_id).release()
-        attempt.answer.body = exchange.read_until(len(flow.parts[0]))
-    elif row.at == "backend":
-        stage.backend.gate(attempt.test_id).await_reached()
-    else:
-        stage.faulty.gate(purchase.payment.payload).await_reached()
-        if attempt.answer is not None:
-            attempt.answer.body = exchange.read_until(len("".join(flow.parts)))
-    assert attempt.answer is not None or exchange.quiet(), "an answer came too early"
+    def _saw(self, sees: Sees, attempt: Attempt) -> None:
+        answer = attempt.answer
+        if sees == LEFT:
+            assert attempt.left
+            return
+        if sees == NOTHING:
+            assert not attempt.left and answer is None, answer
+            return
+        assert answer is not None and answer.status == sees.status, answer
+        assert attempt.whole(self.flow) == sees.whole, answer
+        if sees.reason is not None:
+            assert answer.clean and answer.json()["error"] == sees.reason, answer
+            assert (answer.status == 402) == bool(answer.all("payment-required")), answer
+        assert len([found for found in attempt.receipts() if found["success"]]) == sees.receipt, answer
+
+    def _moves(self, amount: int) -> None:
+        """What is on its way arrives."""
+        eventually(lambda: self.stage.faulty.is_idle(self.payload) and self.purchase.moved(self.stage.bank) == amount,
+                   f"{amount} moves")
 
 
 def _rest(exchange: Exchange, half: Response | None) -> Response | None:
@@ -185,42 +223,3 @@ def _rest(exchange: Exchange, half: Response | None) -> Response | None:
     except Closed:
         half.clean = False
     return half
-
-
-def _again(stage: Stage, purchase: Purchase, protocol: str) -> Attempt:
-    """The same payment for the same request, once no other request uses it, from a client that stays."""
-    flow = purchase.flow
-
-    def send() -> Attempt | None:
-        answer = stage.call(flow.path, headers=flow.headers, payment=purchase.payment, does=flow.answers(),
-                            protocol=protocol, **flow.asks)
-        return None if answer.status == 409 else Attempt(answer.test_id, answer)
-
-    attempt = eventually(send, "the payment is not in use any more")
-    purchase.attempts.append(attempt)
-    return attempt
-
-
-def _saw(sees: Sees, attempt: Attempt, flow: Flow) -> None:
-    answer = attempt.answer
-    if sees == LEFT:
-        assert attempt.left
-        return
-    if sees == NOTHING:
-        assert not attempt.left and answer is None, answer
-        return
-    assert answer is not None and answer.status == sees.status, answer
-    assert attempt.whole(flow) == sees.whole, answer
-    if sees.reason is not None:
-        assert answer.clean and answer.json()["error"] == sees.reason, answer
-        assert (answer.status == 402) == bool(answer.all("payment-required")), answer
-    receipts = [found for found in attempt.receipts() if found["success"]]
-    assert len(receipts) == sees.receipt, answer
-
-
-def _came_to(stage: Stage, purchase: Purchase, moved: int, claims: int) -> None:
-    """What is on its way arrives."""
-    eventually(lambda: stage.faulty.is_idle() and purchase.moved(stage.bank) == moved, f"{moved} moves")
-    eventually(lambda: stage.claims() == claims, f"{claims} claims")
-
-

@@ -1,12 +1,11 @@
-"""How rows become tests, and the faults that many of them share."""
+"""What the tables of rows share: sets of flows, faults, and ends."""
 
 from __future__ import annotations
 
-import pytest
-from e2e.facilitator import garbage, reply, reset, reset_in_body
+from e2e.facilitator import garbage, hang, reply, reset, reset_in_body
 
-from .awaited import AWAITED
-from .play import Row
+from .faults import forward, lost
+from .play import SPENT, Sees
 from .stage import FLOWS
 
 VERIFIED = ("before", "overlap", "permit2", "metered", "metered-overlap")
@@ -14,6 +13,7 @@ VERIFIED = ("before", "overlap", "permit2", "metered", "metered-overlap")
 SETTLED = ("before", "overlap", "local", "permit2", "upfront")
 # Those of them whose backend goes first.
 AFTER_BACKEND = ("before", "overlap", "local", "permit2")
+EIP3009 = ("before", "overlap", "local")
 METERED = ("metered", "metered-overlap")
 EVERY = tuple(FLOWS)
 
@@ -23,11 +23,22 @@ FAULTS = {
     "is busy": lambda: reply(503, {"error": "busy"}),
 }
 
+NO_MONEY = Sees(402, "insufficient_funds")
+# As the official facilitator says it.
+NOTHING_THERE = Sees(402, "invalid_exact_evm_insufficient_balance")
 
-def cases(rows: list[Row]) -> list:
-    """Each row in each of its flows."""
-    return [pytest.param(row, FLOWS[flow], id=f"{row.name}-{flow}", marks=_marks(row)) for row in rows for flow in row.flows]
+PAID = {"moved": "price", "claims": 1, "again": SPENT}
+# Nothing has moved, and nobody knows that.
+OPEN = {"claims": 1}
+# It has, and nobody knows that.
+SECRET = {"moved": "price", "claims": 1}
 
 
-def _marks(row: Row) -> list:
-    return [pytest.mark.xfail(reason=AWAITED[row.name], strict=True)] if row.name in AWAITED else []
+def after(make=reset):
+    """The official facilitator has done its work, and then this."""
+    return lambda: lost(make())
+
+
+def hangs(then=forward):
+    """It waits at the payment's gate, and then this."""
+    return lambda: hang(then())
