@@ -19,11 +19,11 @@ ROWS = [
     Row("settle refuses late", SETTLED, NO_MONEY, settle=[hangs(broke)], at="settle"),
     Row("settle is late", SETTLED, SERVED, settle=[hangs()], at="settle", **PAID),
     # One sending fails: the client notices nothing.
-    *(Row(f"settle {name} before", SETTLED, SERVED, settle=[make], **PAID) for name, make in FAULTS.items()),
-    *(Row(f"settle {name} after", SETTLED, SERVED, settle=[after(make)], **PAID) for name, make in FAULTS.items()),
+    *(Row(f"settle {name} before", SETTLED, SERVED, alike=True, settle=[make], **PAID) for name, make in FAULTS.items()),
+    *(Row(f"settle {name} after", SETTLED, SERVED, alike=True, settle=[after(make)], **PAID) for name, make in FAULTS.items()),
     Row("settle says that it is pending", SETTLED, SERVED, settle=[named], **PAID),
     # All of them do: the payment sent again ends it.
-    *(Row(f"settle {name} twice before", SETTLED, PENDING, settle=[make, make], **OPEN) for name, make in FAULTS.items()),
+    *(Row(f"settle {name} twice before", SETTLED, PENDING, alike=True, settle=[make, make], **OPEN) for name, make in FAULTS.items()),
     Row("settled, and no answer at all", SETTLED, PENDING, settle=[after(), reset], **SECRET),
     Row("settle goes down", SETTLED, PENDING, settle=[hangs()], at="settle", down="facilitator", **OPEN),
     Row("settled, and then down", SETTLED, PENDING, settle=[after(hangs(reset))], at="settle", down="facilitator", **SECRET),

@@ -8,5 +8,11 @@ REDELIVERY = [
 RESUMED = [
     "settled, and no answer at all", "settled, and then down", "settled behind its back",
 ]
+# Paid, and the backend broke its answer off before a byte of it had left.
+BROKEN_OFF = ["backend resets as it is settled"]
 
-AWAITED = {**dict.fromkeys(REDELIVERY, "redelivery"), **dict.fromkeys(RESUMED, "a used nonce of a payment taken up again")}
+AWAITED = {
+    **dict.fromkeys(REDELIVERY, "redelivery"),
+    **dict.fromkeys(RESUMED, "a used nonce of a payment taken up again"),
+    **dict.fromkeys(BROKEN_OFF, "redelivery of what the backend broke off"),
+}

@@ -49,9 +49,3 @@ def hasty(bank: Bank, around: tuple) -> Iterator[Stage]:
     stage = Stage("hasty", bank, backend, faulty, journal, verify_timeout="3s", settle_timeout="5s")
     yield stage
     stage.envoy.stop()
-
-
-@pytest.fixture(params=["h1", "h2"])
-def protocol(request: pytest.FixtureRequest) -> str:
-    """HTTP/1.1 and HTTP/2."""
-    return request.param

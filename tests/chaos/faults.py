@@ -67,6 +67,7 @@ class Faulty(Outages, Facilitator):
         self._official = official.port
         self._kept: set[asyncio.Task[Any]] = set()
         self._asked: Counter[str] = Counter()
+        self._settling = asyncio.Lock()
         with urllib.request.urlopen(f"http://127.0.0.1:{official.port}/supported", timeout=20) as answer:
             supported = json.load(answer)
         super().__init__(loop, journal, supported)
@@ -86,7 +87,11 @@ class Faulty(Outages, Facilitator):
     async def _ask(self, call: Call) -> tuple[int, bytes]:
         self._asked[call.spends] += 1
         try:
-            return await self._exchange(call)
+            if call.what == "verify":
+                return await self._exchange(call)
+            # One at a time: after one that reverts, concurrent ones would be lost to each other's transaction numbers.
+            async with self._settling:
+                return await self._exchange(call)
         finally:
             self._asked[call.spends] -= 1
 

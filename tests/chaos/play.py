@@ -75,6 +75,8 @@ class Row:
     owed: bool = False
     # The gateway is one that does not wait for long.
     hasty: bool = False
+    # One of many like it: each flow is played on one protocol.
+    alike: bool = False
 
 
 class Scene:
@@ -144,7 +146,7 @@ class Scene:
 
     def _buy(self) -> Attempt:
         row, flow, stage = self.row, self.flow, self.stage
-        does = {**row.does, **({"hold": True} if row.at == "backend" else {"free": False} if row.at == "stream" else {})}
+        does = {**row.does, **self._waits()}
         attempt = Attempt(fresh_id(), left=row.leaves)
         # The gates are there before anybody comes to them.
         gate = stage.faulty.gate(self.payload), stage.backend.gate(attempt.test_id)
@@ -171,21 +173,39 @@ class Scene:
         exchange.close()
         return attempt
 
+    def _waits(self) -> Json:
+        """Where the backend does, so that the scene can stop."""
+        match self.row.at:
+            case "backend":
+                return {"hold": True}
+            case "stream":
+                return {"free": False}
+            case "settle" if self.flow.is_metered:
+                # All parts have left before the end comes: else they could be held back with it.
+                return {"free": False, "waits": True}
+        return {}
+
     def _arrive(self, attempt: Attempt, exchange: Exchange, facilitator: Any, backend: Any) -> None:
         at, flow = self.row.at, self.flow
         if at == "stream" or (at == "settle" and flow.is_metered):
             status, headers = exchange.head()
             attempt.answer = Response(status, headers, clean=False)
-        if at == "stream":
-            backend.release()
-            attempt.answer.body = exchange.read_until(len(flow.parts[0]))
-        elif at == "backend":
+        if at == "backend":
             backend.await_reached()
+        elif at == "stream":
+            attempt.answer.body = self._part(exchange, backend, flow.parts[0])
         else:
-            facilitator.await_reached()
             if attempt.answer is not None:
-                attempt.answer.body = exchange.read_until(len("".join(flow.parts)))
+                for part in flow.parts:
+                    attempt.answer.body += self._part(exchange, backend, part)
+                backend.release()
+            facilitator.await_reached()
         assert attempt.answer is not None or exchange.quiet(), "an answer came too early"
+
+    @staticmethod
+    def _part(exchange: Exchange, backend: Any, part: str) -> bytes:
+        backend.release()
+        return exchange.read_until(len(part))
 
     def _saw(self, sees: Sees, attempt: Attempt) -> None:
         answer = attempt.answer

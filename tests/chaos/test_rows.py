@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import pytest
 
-from . import at_settle, at_verify
+from . import at_backend, at_settle, at_verify, metered_rows
 from .awaited import AWAITED
 from .cast import Cast
 from .play import Row
 from .stage import FLOWS
 
-ROWS = [*at_verify.ROWS, *at_settle.ROWS]
-# At once. The gateway that does not wait for long is not to be made to wait by the machine.
-TOGETHER, FEW = 16, 8
+ROWS = [*at_verify.ROWS, *at_settle.ROWS, *at_backend.ROWS, *metered_rows.ROWS]
+# At once.
+TOGETHER = 32
+PROTOCOLS = ["h1", "h2"]
 
 
-def cases(rows: list[Row]) -> list:
-    """Each row in each of its flows."""
-    return [pytest.param(row, FLOWS[flow], id=f"{row.name}-{flow}", marks=_marks(row)) for row in rows for flow in row.flows]
-
-
-def _marks(row: Row) -> list:
-    return [pytest.mark.xfail(reason=AWAITED[row.name], strict=True)] if row.name in AWAITED else []
+def cases(rows: list[Row]) -> pytest.MarkDecorator:
+    """Each row in each of its flows, on each protocol; of those that are alike, each flow on one of them in turn."""
+    found = []
+    for place, row in enumerate(rows):
+        marks = [pytest.mark.xfail(reason=AWAITED[row.name], strict=True)] if row.name in AWAITED else []
+        for turn, flow in enumerate(row.flows, start=place):
+            for protocol in PROTOCOLS[turn % 2:][:1] if row.alike else PROTOCOLS:
+                found.append(pytest.param(row, FLOWS[flow], protocol, id=f"{row.name}-{flow}-{protocol}", marks=marks))
+    return pytest.mark.parametrize(("row", "flow", "protocol"), found)
 
 
 def chosen(request: pytest.FixtureRequest, test: str) -> list:
@@ -39,10 +42,10 @@ def crowd(request, patient) -> Cast:
 @pytest.fixture(scope="module")
 def hurry(request, hasty) -> Cast:
     """All scenes whose calls time out."""
-    return Cast(hasty, chosen(request, "test_timeouts"), FEW)
+    return Cast(hasty, chosen(request, "test_timeouts"), TOGETHER)
 
 
-@pytest.mark.parametrize(("row", "flow"), cases([row for row in ROWS if not row.hasty and row.down is None]))
+@cases([row for row in ROWS if not row.hasty and row.down is None])
 def test_together(crowd, row, flow, protocol):
     crowd.ended_well(row, flow, protocol)
 
@@ -53,7 +56,7 @@ def test_claims_together(crowd, patient):
     patient.is_well()
 
 
-@pytest.mark.parametrize(("row", "flow"), cases([row for row in ROWS if row.hasty]))
+@cases([row for row in ROWS if row.hasty])
 def test_timeouts(hurry, row, flow, protocol):
     hurry.ended_well(row, flow, protocol)
 
@@ -63,7 +66,7 @@ def test_claims_with_timeouts(hurry, hasty):
     hasty.is_well()
 
 
-@pytest.mark.parametrize(("row", "flow"), cases([row for row in ROWS if row.down is not None]))
+@cases([row for row in ROWS if row.down is not None])
 def test_outages(patient, row, flow, protocol):
     """One after the other: what is down is down for all."""
     cast = Cast(patient, [(row, flow, protocol)], 1)
