@@ -2,6 +2,7 @@
 
 from e2e.facilitator import refuse
 
+from .faults import forward
 from .play import LEFT, SERVED, UNAVAILABLE, Row
 from .rows import EVERY, FAULTS, NO_MONEY, PAID, VERIFIED, after, hangs
 
@@ -12,7 +13,7 @@ def broke():
 
 
 ROWS = [
-    Row("all is well", EVERY, SERVED, **PAID),
+    Row("all is well", EVERY, SERVED, verify=[forward], settle=[forward], **PAID),
     Row("verify refuses", VERIFIED, NO_MONEY, verify=[broke]),
     Row("verify refuses late", VERIFIED, NO_MONEY, verify=[hangs(broke)], at="verify"),
     Row("verify is late", VERIFIED, SERVED, verify=[hangs()], at="verify", **PAID),

@@ -12,8 +12,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from clients import world  # noqa: E402
 
+from . import draw  # noqa: E402
 from .bank import Bank  # noqa: E402
 from .stage import Stage, surroundings  # noqa: E402
+
+
+def pytest_report_header() -> str:
+    """The seed of the randomised run: the same one draws the same faults, though not in the same moments."""
+    return f"chaos: X402_SEED={draw.SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -129,13 +129,13 @@ def lost(then: Behaviour) -> Behaviour:
 
 
 def named() -> Behaviour:
-    """Settled, and said to be pending, with the transaction."""
+    """Settled, and said to be pending, with the transaction. A refusal stays one."""
     async def act(facilitator: Faulty, call: Call, answer: Answer) -> None:
-        _, body = await facilitator.ask(call)
+        status, body = await facilitator.ask(call)
         said = json.loads(body)
-        assert said["success"], said
-        said |= {"success": False, "errorReason": "settlement_pending"}
-        await reply(200, said)(facilitator, call, answer)
+        if said["success"]:
+            said |= {"success": False, "errorReason": "settlement_pending"}
+        await reply(status, said)(facilitator, call, answer)
     return act
 
 
