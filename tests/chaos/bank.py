@@ -69,9 +69,9 @@ class Bank(Chain):
         # One after the other: two transactions of one account that meet get the same nonce.
         for payer in made:
             sent += self._all([self._send(minter, MINT, payer.address, PURSE)])
-        for transaction in sent:
-            wait_until(lambda: self.rpc("eth_getTransactionReceipt", transaction), "a payer gets money")
-            assert self.succeeded(transaction)
+        asked = [("eth_getTransactionReceipt", transaction) for transaction in sent]
+        receipts = wait_until(lambda: all(found := self._all(asked)) and found, "the payers get their money")
+        assert all(receipt["status"] == "0x1" for receipt in receipts)
         return made
 
     def spend_elsewhere(self, payer: LocalAccount) -> None:

@@ -15,14 +15,14 @@ from .stage import Flow, Stage
 
 
 class Unserved(enum.Enum):
-    """Why money may have moved although its client never had a whole answer; what `DESIGN` allows, and nothing else."""
+    """Why money may have moved although its client never had a whole answer, and gets none."""
 
     # Metered: what was delivered before the answer broke off.
-    DELIVERED_IN_PART = enum.auto()
-    # `flow: upfront`: the backend failed after it was paid, at the payer's risk.
-    PAYERS_RISK = enum.auto()
-    # The backend broke its answer off after its headers, with which it was paid.
-    BROKEN_OFF = enum.auto()
+    IN_PART = enum.auto()
+    # It was served as often as `redeliver.times` allows, or left when all had been handed to Envoy.
+    AS_OFTEN_AS_IT_GOES = enum.auto()
+    # One of the rows of `awaited.py`.
+    AWAITED = enum.auto()
 
 
 @dataclass

@@ -8,6 +8,7 @@ client's side of a call may be gone meanwhile: what was sent to the official one
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import struct
@@ -47,9 +48,10 @@ class Outages(Server):
         async def go() -> None:
             self._server.close()
             for writer in list(self._writers):
-                # A reset, whatever was still to be sent.
-                peer = writer.get_extra_info("socket")
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                # A reset, whatever was still to be sent; unless it is closed already.
+                with contextlib.suppress(OSError):
+                    peer = writer.get_extra_info("socket")
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 writer.transport.abort()
 
         self.loop.run(go())

@@ -10,7 +10,7 @@ from .stage import EVENTS
 
 # The input, and the first of the two pieces of text: 25 bytes are 7 begun tokens.
 HALF_USED = 875 + 70
-PART = {"moved": HALF_USED, "total": HALF_USED, "claims": 1, "again": SPENT, "unserved": Unserved.DELIVERED_IN_PART}
+PART = {"moved": HALF_USED, "total": HALF_USED, "claims": 1, "again": SPENT, "unserved": Unserved.IN_PART}
 CUT = Sees(200)
 # All of the answer, and no receipt.
 NO_RECEIPT = Sees(200, whole=True)
@@ -47,7 +47,7 @@ ROWS = [
     Row("metered: backend goes down in its answer", METERED, CUT, at="stream", down="backend", **PART),
     Row("metered: leaves in mid-answer", METERED, LEFT, at="stream", leaves=True, **PART),
     Row("metered: leaves as it settles", METERED, LEFT, settle=[hangs()], at="settle", leaves=True, **PAID,
-        unserved=Unserved.DELIVERED_IN_PART),
+        unserved=Unserved.IN_PART),
     Row("metered: leaves, and settle resets", METERED, LEFT, settle=[after()], at="stream", leaves=True, **{**PART, "again": PENDING}),
     Row("metered: settle times out once", METERED, SERVED, settle=[hangs()], until="answer", hasty=True, **PAID),
     Row("metered: settles late behind its back", METERED, SERVED, settle=[behind_its_back], until="resend", hasty=True, **PAID),

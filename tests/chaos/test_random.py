@@ -20,6 +20,8 @@ from .stage import Stage
 TOGETHER = 16
 # How often a client is told to come again, at most, once all is well.
 PATIENCE = 20
+# `redeliver.times`.
+TIMES = 1
 
 
 class Client:
@@ -112,33 +114,31 @@ class Client:
 
     def check(self) -> None:
         """Its sums."""
-        bank, purchase = self.stage.bank, self.purchase
-        transfers, flow = purchase.transfers(bank), self.plan.flow
-        broken = [attempt for attempt in purchase.attempts if not attempt.left and _broken(attempt)]
+        purchase = self.purchase
+        transfers = purchase.transfers(self.stage.bank)
         left = [attempt for attempt in purchase.attempts if attempt.left]
-        if flow.is_metered:
+        broken = [attempt for attempt in purchase.attempts if not attempt.left and _broke_off(attempt)]
+        if self.plan.flow.is_metered:
             # It has its answer before it pays: what cannot be settled is owed, what broke off is paid in part.
             purchase.owed = not transfers
-            purchase.unserved = Unserved.DELIVERED_IN_PART if left or broken else None
-        elif broken:
-            purchase.unserved = Unserved.BROKEN_OFF
-        elif left and REDELIVERY:
-            purchase.unserved = Unserved.DELIVERED_IN_PART
-        elif self.end() == "settlement_pending":
-            # Taken up again it meets a used nonce, and nobody says whose.
-            assert RESUMED and transfers, purchase
-            purchase.unserved = Unserved.DELIVERED_IN_PART
+            purchase.unserved = Unserved.IN_PART if left or broken else None
+        elif left or len(broken) > TIMES:
+            purchase.unserved = Unserved.AS_OFTEN_AS_IT_GOES
+        elif self.end() == "settlement_pending" and RESUMED or REDELIVERY and self.has_been_failed():
+            purchase.unserved = Unserved.AWAITED
         balance(self.stage, purchase)
 
+    def has_been_failed(self) -> bool:
+        """Whether the backend gave it something else than an answer, or Envoy in its place."""
+        answers = [attempt.answer for attempt in self.purchase.attempts if not attempt.left]
+        return any(answer is None or not answer.clean or answer.has_receipt and answer.status >= 400 or answer.status == 502
+                   for answer in answers)
 
-def _broken(attempt: Attempt) -> bool:
-    """The backend has failed."""
+
+def _broke_off(attempt: Attempt) -> bool:
+    """It had begun to come, or would have."""
     answer = attempt.answer
-    return answer is None or not answer.clean or answer.status in (404, 500, 502, 504) or not _is_ours(answer)
-
-
-def _is_ours(answer: Response) -> bool:
-    return answer.status != 503 or (answer.header("content-type") or "").startswith("application/json")
+    return answer is None or answer.status == 502 or answer.status < 400 and not answer.clean
 
 
 def _run(stage: Stage, clients: list[Client], outages: dict[int, tuple[str, bool]]) -> None:
