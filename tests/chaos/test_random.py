@@ -117,28 +117,22 @@ class Client:
         purchase = self.purchase
         transfers = purchase.transfers(self.stage.bank)
         left = [attempt for attempt in purchase.attempts if attempt.left]
-        broken = [attempt for attempt in purchase.attempts if not attempt.left and _broke_off(attempt)]
+        failed = [attempt for attempt in purchase.attempts if not attempt.left and _failed(attempt)]
         if self.plan.flow.is_metered:
             # It has its answer before it pays: what cannot be settled is owed, what broke off is paid in part.
             purchase.owed = not transfers
-            purchase.unserved = Unserved.IN_PART if left or broken else None
-        elif left or len(broken) > TIMES:
+            purchase.unserved = Unserved.IN_PART if left or failed else None
+        elif left or len(failed) > TIMES:
             purchase.unserved = Unserved.AS_OFTEN_AS_IT_GOES
-        elif self.end() == "settlement_pending" and RESUMED or REDELIVERY and self.has_been_failed():
+        elif RESUMED and self.end() == "settlement_pending" or REDELIVERY and failed:
             purchase.unserved = Unserved.AWAITED
         balance(self.stage, purchase)
 
-    def has_been_failed(self) -> bool:
-        """Whether the backend gave it something else than an answer, or Envoy in its place."""
-        answers = [attempt.answer for attempt in self.purchase.attempts if not attempt.left]
-        return any(answer is None or not answer.clean or answer.has_receipt and answer.status >= 400 or answer.status == 502
-                   for answer in answers)
 
-
-def _broke_off(attempt: Attempt) -> bool:
-    """It had begun to come, or would have."""
+def _failed(attempt: Attempt) -> bool:
+    """It may have been paid, and was not delivered: the backend gave it something else than an answer, or Envoy in its place."""
     answer = attempt.answer
-    return answer is None or answer.status == 502 or answer.status < 400 and not answer.clean
+    return answer is None or not answer.clean or answer.status == 502 or answer.has_receipt and answer.status >= 400
 
 
 def _run(stage: Stage, clients: list[Client], outages: dict[int, tuple[str, bool]]) -> None:
