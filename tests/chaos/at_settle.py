@@ -1,16 +1,10 @@
 """A facilitator that fails at /settle, before or after it has really settled: one transfer for one answer, in the end."""
 
-from e2e.facilitator import refuse, reset
+from e2e.facilitator import reset
 
-from .faults import behind_its_back, named
+from .faults import behind_its_back, named, slow
 from .play import LEFT, PENDING, SERVED, UNAVAILABLE, Row
-from .rows import (AFTER_BACKEND, EIP3009, FAULTS, NO_MONEY, NOTHING_THERE, OPEN, PAID, SECRET, SETTLED, after, hangs)
-
-
-def broke():
-    """There is no money."""
-    return refuse("insufficient_funds")
-
+from .rows import (AFTER_BACKEND, EIP3009, FAULTS, NO_MONEY, NOTHING_THERE, OPEN, PAID, SECRET, SETTLED, after, broke, hangs)
 
 TIMED_OUT = ("before", "upfront")
 
@@ -18,10 +12,12 @@ ROWS = [
     Row("settle refuses", SETTLED, NO_MONEY, settle=[broke]),
     Row("settle refuses late", SETTLED, NO_MONEY, settle=[hangs(broke)], at="settle"),
     Row("settle is late", SETTLED, SERVED, settle=[hangs()], at="settle", **PAID),
+    Row("settle answers late", SETTLED, SERVED, settle=[slow], at="settle", **PAID),
     # One sending fails: the client notices nothing.
     *(Row(f"settle {name} before", SETTLED, SERVED, alike=True, settle=[make], **PAID) for name, make in FAULTS.items()),
     *(Row(f"settle {name} after", SETTLED, SERVED, alike=True, settle=[after(make)], **PAID) for name, make in FAULTS.items()),
     Row("settle says that it is pending", SETTLED, SERVED, settle=[named], **PAID),
+    Row("settled all that there was, and no answer", SETTLED, SERVED, settle=[after()], just_enough=True, **PAID),
     # All of them do: the payment sent again ends it.
     *(Row(f"settle {name} twice before", SETTLED, PENDING, alike=True, settle=[make, make], **OPEN) for name, make in FAULTS.items()),
     Row("settled, and no answer at all", SETTLED, PENDING, settle=[after(), reset], **SECRET),

@@ -1,16 +1,8 @@
 """A facilitator that fails at /verify: nothing is paid, and the payment is as good as new."""
 
-from e2e.facilitator import refuse
-
 from .faults import forward
 from .play import LEFT, SERVED, UNAVAILABLE, Row
-from .rows import EVERY, FAULTS, NO_MONEY, PAID, VERIFIED, after, hangs
-
-
-def broke():
-    """There is no money."""
-    return refuse("insufficient_funds")
-
+from .rows import EVERY, FAULTS, NO_MONEY, PAID, VERIFIED, after, broke, hangs
 
 ROWS = [
     Row("all is well", EVERY, SERVED, verify=[forward], settle=[forward], **PAID),

@@ -74,11 +74,12 @@ class Bank(Chain):
         assert all(receipt["status"] == "0x1" for receipt in receipts)
         return made
 
-    def spend_elsewhere(self, payer: LocalAccount) -> None:
-        """The payer's money is gone, and not to the seller."""
-        [sent] = self._all([self._send(payer.address, SEND, self.address("deployer"), self.balance(payer.address))])
+    def spend_elsewhere(self, payer: LocalAccount, keep: int = 0) -> None:
+        """The payer's money is gone, but for this, and not to the seller."""
+        amount = self.balance(payer.address) - keep
+        [sent] = self._all([self._send(payer.address, SEND, self.address("deployer"), amount)])
         wait_until(lambda: self.rpc("eth_getTransactionReceipt", sent), "the money is gone")
-        assert self.balance(payer.address) == 0
+        assert self.balance(payer.address) == keep
 
     def paid(self, payer: LocalAccount) -> list[Transfer]:
         """All that the seller has got from this account, in the token's own words; balance and log must agree."""

@@ -8,11 +8,9 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from e2e.facilitator import refuse
-
 from .faults import named
 from .play import Script
-from .rows import FAULTS, after
+from .rows import FAULTS, after, broke
 from .stage import FLOWS, IMPATIENT, Flow
 
 Json = dict[str, Any]
@@ -22,11 +20,6 @@ REQUESTS = int(os.environ.get("X402_REQUESTS") or 150)
 
 # At what a client goes away, if it does: as soon as it has sent its request, or at the first sign of one of these.
 MOMENTS = ("sent", "verify", "backend", "settle", "head", "part")
-
-
-def broke() -> Any:
-    """Whatever is asked: there is no money."""
-    return refuse("insufficient_funds")
 
 
 BEFORE, AFTER = list(FAULTS.values()), [after(make) for make in FAULTS.values()]

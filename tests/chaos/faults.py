@@ -130,6 +130,15 @@ def lost(then: Behaviour) -> Behaviour:
     return act
 
 
+def slow() -> Behaviour:
+    """What the official facilitator does, and after a wait at the payment's gate what it says."""
+    async def act(facilitator: Faulty, call: Call, answer: Answer) -> None:
+        status, body = await facilitator.ask(call)
+        await facilitator.gate(call.spends).wait()
+        await answer.whole(status, JSON, body)
+    return act
+
+
 def named() -> Behaviour:
     """Settled, and said to be pending, with the transaction. A refusal stays one."""
     async def act(facilitator: Faulty, call: Call, answer: Answer) -> None:

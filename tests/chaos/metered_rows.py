@@ -3,7 +3,7 @@
 from e2e.facilitator import refuse, reset
 
 from .books import Unserved
-from .faults import behind_its_back, named
+from .faults import behind_its_back, named, slow
 from .play import LEFT, PENDING, SERVED, SPENT, Row, Sees
 from .rows import FAULTS, METERED, OPEN, PAID, SECRET, after, hangs
 from .stage import EVENTS
@@ -29,6 +29,7 @@ def broke():
 
 ROWS = [
     Row("metered: settle is late", METERED, SERVED, settle=[hangs()], at="settle", **PAID),
+    Row("metered: settle answers late", METERED, SERVED, settle=[slow], at="settle", **PAID),
     *(Row(f"metered: settle {name} before", METERED, SERVED, alike=True, settle=[make], **PAID) for name, make in FAULTS.items()),
     # Asked again, the official facilitator says of a used nonce only that the simulation has failed: nobody knows.
     *(Row(f"metered: settle {name} after", METERED, NO_RECEIPT, alike=True, settle=[after(make)], **UNKNOWN)

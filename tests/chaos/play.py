@@ -34,8 +34,6 @@ class Sees:
 
 SERVED = Sees(200, whole=True, receipt=True)
 LEFT = Sees(None)
-# The connection or stream ended without a word.
-NOTHING = Sees(0)
 PENDING = Sees(503, "settlement_pending")
 UNAVAILABLE = Sees(503, "facilitator_unavailable")
 SPENT = Sees(402, "nonce_already_used")
@@ -68,6 +66,8 @@ class Row:
     overtakes: bool = False
     poor: bool = False
     down: str | None = None
+    # The payer has what was signed for, and no more.
+    just_enough: bool = False
     # What hangs is let go not at once, but when the client has its "answer", or has sent the payment again ("resend").
     until: str | None = None
     # Why the payment may be paid for and buy no whole answer; and whether it buys one unpaid.
@@ -85,8 +85,8 @@ class Scene:
     def __init__(self, stage: Stage, row: Row, flow: Flow, protocol: str) -> None:
         self.stage, self.row, self.flow, self.protocol = stage, row, flow, protocol
         payer = stage.bank.payer()
-        if row.poor and row.at is None:
-            stage.bank.spend_elsewhere(payer)
+        if row.just_enough or row.poor and row.at is None:
+            stage.bank.spend_elsewhere(payer, flow.signed if row.just_enough else 0)
         self.purchase = Purchase(flow, stage.payment_for(flow, payer), unserved=row.unserved, owed=row.owed)
         self.payload = self.purchase.payment.payload
         # Where a row says nothing of it, the payment is vouched for without the official facilitator's word: that takes long.
@@ -212,9 +212,6 @@ class Scene:
         answer = attempt.answer
         if sees == LEFT:
             assert attempt.left
-            return
-        if sees == NOTHING:
-            assert not attempt.left and answer is None, answer
             return
         assert answer is not None and answer.status == sees.status, answer
         assert attempt.whole(self.flow) == sees.whole, answer

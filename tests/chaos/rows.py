@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from e2e.facilitator import garbage, hang, reply, reset, reset_in_body
+from e2e.facilitator import garbage, hang, refuse, reply, reset, reset_in_body
 
 from .faults import forward, lost
 from .play import SPENT, Sees
@@ -42,3 +42,8 @@ def after(make=reset):
 def hangs(then=forward):
     """It waits at the payment's gate, and then this."""
     return lambda: hang(then())
+
+
+def broke():
+    """There is no money: a refusal, whatever is asked."""
+    return refuse("insufficient_funds")
