@@ -45,21 +45,28 @@ class Outages(Server):
 
     def down(self) -> None:
         """Nobody listens any more."""
-        async def go() -> None:
+        async def close() -> None:
             self._server.close()
-            for writer in list(self._writers):
-                # A reset, whatever was still to be sent; unless it is closed already.
-                with contextlib.suppress(OSError):
-                    peer = writer.get_extra_info("socket")
-                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                writer.transport.abort()
 
-        self.loop.run(go())
-        wait_until(lambda: not self._writers, "all connections are gone")
+        self.loop.run(close())
+        # More than once: what was being accepted comes after what was there.
+        wait_until(lambda: self.loop.run(self._cut()), "all connections are gone")
 
     def up(self) -> None:
-        """As before."""
-        self._server = self.loop.run(self._listen(self.port))
+        """As before, if it was down."""
+        if not self._server.is_serving():
+            self._server = self.loop.run(self._listen(self.port))
+
+    async def _cut(self) -> bool:
+        for writer in list(self._writers):
+            # A reset, whatever was still to be sent; unless it is closed already.
+            with contextlib.suppress(OSError):
+                peer = writer.get_extra_info("socket")
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        # Their handlers notice.
+        await asyncio.sleep(0)
+        return not self._writers
 
 
 class Faulty(Outages, Facilitator):

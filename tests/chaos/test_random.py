@@ -138,28 +138,20 @@ def _failed(attempt: Attempt) -> bool:
 def _run(stage: Stage, clients: list[Client], outages: dict[int, tuple[str, bool]]) -> None:
     servers = {"facilitator": stage.faulty, "backend": stage.backend}
     turn, lock = iter(range(len(clients))), threading.Lock()
-    down: set[str] = set()
-
-    def weather(number: int) -> None:
-        who, goes = outages.get(number, ("", False))
-        if goes and who not in down:
-            servers[who].down()
-            down.add(who)
-        elif who in down:
-            servers[who].up()
-            down.remove(who)
 
     def one(client: Client) -> None:
         with lock:
-            weather(next(turn))
+            who, goes = outages.get(next(turn), (None, False))
+            if who is not None:
+                (servers[who].down if goes else servers[who].up)()
         client.storm()
 
     try:
         with ThreadPoolExecutor(TOGETHER) as pool:
             list(pool.map(one, clients))
     finally:
-        for who in down:
-            servers[who].up()
+        for server in servers.values():
+            server.up()
 
 
 def test_random(patient: Stage) -> None:
