@@ -16,7 +16,7 @@ demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 fo
 	@python3 stack/demo.py
 
 .PHONY: test
-test: tools lint test-native wasm test-envoy test-clients test-configs ## everything that CI runs
+test: tools lint test-native wasm test-envoy test-clients test-configs test-chaos ## everything that CI runs
 	@echo "all tests passed"
 
 .PHONY: wasm
@@ -56,6 +56,11 @@ test-clients: venv wasm ## official clients and facilitators on a local chain
 .PHONY: test-configs
 test-configs: venv wasm ## the configurations below envoy/, on each supported Envoy
 	$(PYTEST) tests/configs $(T)
+
+.PHONY: test-chaos
+test-chaos: venv wasm ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
+	@node stack/install.mjs
+	$(PYTEST) tests/chaos $(T)
 
 .PHONY: test-docker
 test-docker: venv wasm ## the compose file, with a Docker daemon of its own (three minutes; not part of `make test`)
