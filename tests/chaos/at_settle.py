@@ -3,7 +3,7 @@
 from e2e.facilitator import reset
 
 from .faults import behind_its_back, named, slow
-from .play import LEFT, PENDING, SERVED, UNAVAILABLE, Row
+from .play import LEFT, PENDING, SERVED, UNAVAILABLE, Row, Sees
 from .rows import (AFTER_BACKEND, EIP3009, FAULTS, NO_MONEY, NOTHING_THERE, OPEN, PAID, SECRET, SETTLED, after, broke, hangs)
 
 TIMED_OUT = ("before", "upfront")
@@ -27,8 +27,7 @@ ROWS = [
     # The official facilitator refuses, because the money is not there.
     Row("there is no money", ("local", "upfront"), NOTHING_THERE, poor=True, again=NOTHING_THERE, total=0),
     Row("the money goes elsewhere", EIP3009, NOTHING_THERE, at="backend", poor=True, again=NOTHING_THERE, total=0),
-    # Of Permit2 it says only that a transaction failed, and names none: that is not certain.
-    Row("the money goes elsewhere (permit2)", ("permit2",), PENDING, at="backend", poor=True, again=PENDING, total=0, **OPEN),
+    Row("the money goes elsewhere (permit2)", ("permit2",), Sees(402), at="backend", poor=True, again=Sees(402), total=0),
     # The client leaves.
     Row("leaves as it settles", SETTLED, LEFT, settle=[hangs()], at="settle", leaves=True, moved="price", claims=1),
     Row("leaves as it settles, no answer", SETTLED, LEFT, settle=[hangs(after())], at="settle", leaves=True,

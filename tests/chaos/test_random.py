@@ -11,7 +11,7 @@ from e2e.client import PROTOCOLS, Closed, Response
 from e2e.wire import eventually, fresh_id
 
 from . import draw
-from .awaited import REDELIVERY, RESUMED
+from .awaited import RESUMED
 from .books import Attempt, Purchase, Unserved, balance
 from .draw import Plan, Try
 from .faults import forward
@@ -124,7 +124,7 @@ class Client:
             purchase.unserved = Unserved.IN_PART if left or failed else None
         elif left or len(failed) > TIMES:
             purchase.unserved = Unserved.AS_OFTEN_AS_IT_GOES
-        elif RESUMED and self.end() == "settlement_pending" or REDELIVERY and failed:
+        elif RESUMED and self.end() == "settlement_pending":
             purchase.unserved = Unserved.AWAITED
         balance(self.stage, purchase)
 
