@@ -235,8 +235,15 @@ fn a_client_that_left_while_its_payment_was_settled_comes_back_for_its_answer() 
         panic!("not let through")
     };
     // What the host does where nobody waits any more.
-    end(&mut world, *gate, End::ClientGone);
-    Asked::get("/paid", &payment).entitled(&mut world);
+    let mut gate = *gate;
+    world.env(|env| gate.on_late(env));
+    // It had nothing yet: a connection that breaks once more is the first.
+    for _ in 0..2 {
+        let mut gate = Asked::get("/paid", &payment).entitled(&mut world);
+        let _ = world.respond(&mut gate, 200, true);
+        end(&mut world, gate, End::ClientGone);
+    }
+    assert_eq!(Asked::get("/paid", &payment).refused(&mut world), used());
 }
 
 #[test]
@@ -312,6 +319,7 @@ fn the_store_is_empty_again_when_it_is_over() {
     let (before, later) = (world.store.bytes().1, UnixSeconds(world.now + 100_000));
     assert!(before > 0);
     world.claims.sweep(&world.store, 0..u32::MAX, later);
+    x402_envoy::replay::Attempts::new(1).sweep(&world.store, 0..u32::MAX, later);
     x402_envoy::replay::Entitlements::new(1).sweep(&world.store, 0..u32::MAX, later);
     assert_eq!(world.store.bytes().1, 0);
 }

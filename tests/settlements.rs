@@ -387,17 +387,43 @@ fn what_may_have_been_made_is_owed() {
     assert_eq!(resumed.class(), Class::Settle);
 }
 
-/// Another payment with the same nonce, and a cheaper one, may have been what was sent before.
+/// A used nonce is evidence about the payment whose settlement was sent, when it is taken up too: an honest client that has paid is not
+/// kept waiting for ever. Of another payment with the same nonce, which may be a dearer one, it says nothing.
 #[test]
-fn a_used_nonce_says_nothing_of_a_payment_that_is_taken_up() {
-    let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": "$100"}));
-    let payment = world.payment(1);
-    let settlement = world.settling(&[("payment-signature", &payment)]);
-    pending(world.settled(settlement, &CalloutReply::Lost));
-    let RequestEffect::Settle(resumed) = world.request("/paid", &[("payment-signature", &payment)], None).1 else {
-        panic!("not resumed")
+fn a_used_nonce_counts_for_the_payment_that_was_sent_and_for_no_other() {
+    let resumed = |world: &mut World, payment: &[u8]| match world.request("/paid", &[("payment-signature", payment)], None).1 {
+        RequestEffect::Settle(settlement) => *settlement,
+        _ => panic!("not resumed"),
     };
-    pending(world.settled(*resumed, &USED));
+    for limit in ["0", "$0.001"] {
+        let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": limit}));
+        let payment = world.payment(1);
+        let settlement = world.settling(&[("payment-signature", &payment)]);
+        pending(world.settled(settlement, &CalloutReply::Lost));
+        let settlement = resumed(&mut world, &payment);
+        match world.settled(settlement, &USED) {
+            Released::Forward(..) => assert_eq!((limit, world.counted(&Note::Settled("inferred"))), ("$0.001", 1)),
+            effect => {
+                pending(effect);
+                assert_eq!((limit, world.counted(&Note::Settled("inferred"))), ("0", 0));
+            }
+        }
+    }
+    let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": "$100"}));
+    let first = world.payment(1);
+    let accepted = world.challenge()["accepts"][0].clone();
+    let other = Terms {
+        valid_before: support::NOW + 299,
+        ..Terms::good(1)
+    };
+    let other = base64(&v2(&accepted, other.payload(&Payer::new(1))));
+    let settlement = world.settling(&[("payment-signature", &first)]);
+    pending(world.settled(settlement, &CalloutReply::Lost));
+    // From now on nobody knows which of them it was.
+    for payment in [&other, &first, &other] {
+        let settlement = resumed(&mut world, payment);
+        pending(world.settled(settlement, &USED));
+    }
     assert_eq!(world.counted(&Note::Settled("inferred")), 0);
 }
 

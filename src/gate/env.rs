@@ -2,7 +2,7 @@
 
 use crate::config::Config;
 use crate::pricing::Former;
-use crate::replay::{Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
+use crate::replay::{Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
 
@@ -37,6 +37,11 @@ impl Env<'_> {
     /// What payments that were settled still buy. Few do.
     pub(super) fn entitlements(&self) -> Entitlements {
         Entitlements::new(self.config.max_claims.div_ceil(8))
+    }
+
+    /// Whose settlement was sent and never answered.
+    pub(super) fn attempts(&self) -> Attempts {
+        Attempts::new(self.config.max_claims)
     }
 
     /// What payments are called.

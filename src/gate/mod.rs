@@ -204,6 +204,15 @@ impl Gate {
         matches!(self, Self::Settling | Self::Passing | Self::Streaming(_) | Self::Delivering(_))
     }
 
+    /// It was paid for, and its stream had ended before that was known.
+    pub fn on_late(&mut self, env: &mut Env<'_>) {
+        match core::mem::take(self) {
+            Self::Prepaid(prepaid) => prepaid.gone(env),
+            Self::Delivering(delivery) => delivery.failed(false, env),
+            _ => {}
+        }
+    }
+
     /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on. Whatever claim the gate still holds is released, unless its answer was metered: then
     /// what is returned has to be settled, without anybody waiting for it.
     pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {

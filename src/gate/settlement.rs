@@ -263,11 +263,11 @@ impl Settlement {
 
     /// The nonce has been used, after an attempt of ours without an answer: by that attempt, or by the payer, who can burn a nonce. It counts
     /// as ours if so little is at stake, once per payer and hour. Never by what an earlier request had sent: that may have been another
-    /// payment, and a cheaper one, with the same nonce. Nor is it proof that a transaction was named before: a payer can outbid it while it
+    /// payment, and a cheaper one, with the same nonce, unless it is known to have been this one. Nor is it proof that a transaction was named before: a payer can outbid it while it
     /// waits for a block, and where a facilitator has several instances none of them says that it failed.
     fn used(self, reason: &str, env: &mut Env<'_>) -> Released {
         let named = self.tries.named.clone();
-        if self.tries.resumed || !trust::infers(&self.sale, self.amount, env) {
+        if (self.tries.resumed && !self.was_sent_alone(env)) || !trust::infers(&self.sale, self.amount, env) {
             return self.unknown(&format!("{reason}, perhaps by an attempt without an answer"), named, env);
         }
         let settled = Settled {
@@ -276,6 +276,12 @@ impl Settlement {
             amount: None,
         };
         self.paid(&settled, "inferred", env)
+    }
+
+    /// Whether an earlier request has sent the settlement of this very payment, and none has sent another one's of its nonce.
+    fn was_sent_alone(&self, env: &Env<'_>) -> bool {
+        let (key, payment) = (self.sale.hold.key(), self.sale.identity());
+        env.attempts().is_only(env.store, key, &payment, env.now)
     }
 
     fn paid(self, settled: &Settled, outcome: &'static str, env: &mut Env<'_>) -> Released {
@@ -332,7 +338,12 @@ impl Settlement {
     /// The money may have moved: no new challenge, or an honest client would pay twice.
     fn unknown(self, why: &str, transaction: Option<String>, env: &mut Env<'_>) -> Released {
         match self.waits {
-            Waits::Request(_) | Waits::Headers(_) => self.sale.hold.keep_pending(env),
+            Waits::Request(_) | Waits::Headers(_) => {
+                let (hold, payment) = (&self.sale.hold, self.sale.identity());
+                // Should this fail, what is heard of it later counts for nothing.
+                let _ = env.attempts().note(env.store, hold.key(), &payment, hold.expiry(), env.now);
+                hold.keep_pending(env);
+            }
             // It has bought its answer: nobody takes it over, with whatever other payment of the same nonce.
             Waits::End { .. } => self.sale.hold.keep_closed(env),
         }

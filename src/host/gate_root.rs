@@ -15,7 +15,6 @@ use super::shared_stream::SharedStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
 use crate::gate::{Call, CalloutReply, CalloutToken, EndEffect, Endpoint, Released};
-use crate::pricing::End;
 use crate::replay::{Cas, SharedStore};
 use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
@@ -230,7 +229,7 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>, seconds: Option<u
     if !alive {
         // Nobody is there to have what was paid for.
         if let Released::Forward(_, mut gate) | Released::Edit(_, mut gate) = effect {
-            let _ = worker.with_env(|env| gate.on_end(End::ClientGone, env));
+            worker.with_env(|env| gate.on_late(env));
         }
         return None;
     }

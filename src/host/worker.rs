@@ -15,7 +15,7 @@ use super::store::SharedData;
 use crate::config::Config;
 use crate::gate::{Edits, Env, Gate, Notes, Settlement};
 use crate::pricing::Former;
-use crate::replay::{self, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
+use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
 use crate::x402::Answer;
 
@@ -129,6 +129,7 @@ impl Worker {
     pub(super) fn sweep(&self, buckets: Range<u32>, now: UnixSeconds) -> u32 {
         Exposure::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         Bans::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
+        Attempts::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         Entitlements::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         Identifiers::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);
         Rates::new(self.config.max_claims).sweep(&SharedData, buckets.clone(), now);

@@ -66,7 +66,7 @@ pub struct Undelivered {
     pub request: Option<[u8; 16]>,
     /// Whether any of it was.
     pub begun: bool,
-    /// How often answers that have begun may be had anew.
+    /// How many answers of a payment may begin in vain, beside the last one.
     pub times: u8,
     /// Until when the same request is served again.
     pub until: UnixSeconds,
@@ -166,31 +166,23 @@ impl Entitlements {
                 times,
                 until,
             } = *undelivered;
+            record.begun = record.begun.saturating_add(u8::from(begun));
             // The first of several is one of several.
             let several = right == Right::More || (right == Right::First && !is_new);
-            // The first answer is not one that was had anew.
-            if begun && (several || right == Right::Again) {
-                if record.tried >= times {
-                    record.again = Again::Never;
-                    return (record.put(expiry), false);
-                }
-                record.tried = record.tried.saturating_add(1);
-            }
-            if several {
-                record.more = record.more.saturating_add(1);
-                return (record.put(expiry), true);
-            }
             match request {
-                Some(request) if record.tried < times => {
+                _ if begun && record.begun > times => record.again = Again::Never,
+                _ if several => {
+                    record.more = record.more.saturating_add(1);
+                    return (record.put(expiry), true);
+                }
+                Some(request) if times > 0 => {
                     record.again = Again::Open(request);
-                    (record.put(expiry.max(until)), true)
+                    return (record.put(expiry.max(until)), true);
                 }
-                _ if is_new => (Put::Keep, false),
-                _ => {
-                    record.again = Again::Never;
-                    (record.put(expiry), false)
-                }
+                _ => record.again = Again::Never,
             }
+            let put = if is_new { Put::Keep } else { record.put(expiry) };
+            (put, false)
         })
     }
 
@@ -223,8 +215,8 @@ struct Record {
     purchase: Purchase,
     more: u32,
     again: Again,
-    /// How many answers that had begun were had anew.
-    tried: u8,
+    /// How many answers had begun and did not come to their end.
+    begun: u8,
 }
 
 impl Record {
@@ -233,7 +225,7 @@ impl Record {
             purchase,
             more: 0,
             again: Again::Never,
-            tried: 0,
+            begun: 0,
         }
     }
 
@@ -244,7 +236,7 @@ impl Record {
         })
     }
 
-    /// Identity (16), route (16), amount (16), more (4), tried (1), again (1 and 16), length of the transaction (1) and its bytes; what
+    /// Identity (16), route (16), amount (16), more (4), begun (1), again (1 and 16), length of the transaction (1) and its bytes; what
     /// follows is the amount that was said.
     fn encode(&self) -> Vec<u8> {
         let (state, request) = match self.again {
@@ -262,7 +254,7 @@ impl Record {
         let transaction = transaction.as_bytes().get(..MAX_TRANSACTION).unwrap_or(transaction.as_bytes());
         let said = said.as_deref().filter(|said| said.len() <= MAX_SAID).unwrap_or_default();
         let mut bytes = [&identity[..], route, &amount.to_be_bytes(), &self.more.to_be_bytes()].concat();
-        bytes.extend([self.tried, state]);
+        bytes.extend([self.begun, state]);
         bytes.extend_from_slice(&request);
         bytes.push(u8::try_from(transaction.len()).unwrap_or(0));
         bytes.extend_from_slice(transaction);
@@ -275,7 +267,7 @@ impl Record {
         let (route, bytes) = bytes.split_first_chunk::<16>()?;
         let (amount, bytes) = bytes.split_first_chunk::<16>()?;
         let (more, bytes) = bytes.split_first_chunk::<4>()?;
-        let ([tried, state], bytes) = bytes.split_first_chunk::<2>()?;
+        let ([begun, state], bytes) = bytes.split_first_chunk::<2>()?;
         let (request, bytes) = bytes.split_first_chunk::<16>()?;
         let (length, bytes) = bytes.split_first()?;
         let (transaction, said) = bytes.split_at_checked(usize::from(*length))?;
@@ -294,7 +286,7 @@ impl Record {
                 2 => Again::Out(*request),
                 _ => Again::Never,
             },
-            tried: *tried,
+            begun: *begun,
         })
     }
 }
@@ -390,6 +382,16 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_never_began_is_not_one_of_the_times() {
+        let world = World::new();
+        assert!(world.give_back(Right::First, false));
+        assert_eq!(world.take(WANTED), Ok(Some(Right::Again)));
+        assert!(world.give_back(Right::Again, true));
+        assert_eq!(world.take(WANTED), Ok(Some(Right::Again)));
+        assert!(!world.give_back(Right::Again, true));
+    }
+
+    #[test]
     fn what_was_delivered_is_not_served_again() {
         let world = World::new();
         assert!(world.give_back(Right::First, true));
@@ -465,7 +467,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_is_read_as_it_was_written(
-            hashes: ([u8; 16], [u8; 16], [u8; 16]), amount: u128, more: u32, tried: u8, state in 0_u8..3,
+            hashes: ([u8; 16], [u8; 16], [u8; 16]), amount: u128, more: u32, begun: u8, state in 0_u8..3,
             transaction in "[!-~]{0,128}", said in prop::option::of("[0-9]{1,40}"),
         ) {
             let (identity, route, request) = hashes;
@@ -474,7 +476,7 @@ mod tests {
                 1 => Again::Open(request),
                 _ => Again::Out(request),
             };
-            let record = Record { purchase: Purchase { identity, route, amount, transaction, said }, more, again, tried };
+            let record = Record { purchase: Purchase { identity, route, amount, transaction, said }, more, again, begun };
             let bytes = record.encode();
             prop_assert!(bytes.len() <= 255);
             prop_assert_eq!(Record::decode(&bytes), Some(record));

@@ -19,6 +19,7 @@
 //!                                          Retaken ─────────┘
 //! ```
 
+mod attempts;
 mod bans;
 mod bucket;
 mod buckets;
@@ -43,6 +44,7 @@ mod store;
 mod table;
 mod time;
 
+pub use attempts::Attempts;
 pub use bans::Bans;
 pub use bucket::{RECORD_BYTES, State};
 pub use buckets::DEFAULT_BUCKETS;

@@ -150,9 +150,6 @@ const REASONS: &[(&str, Meaning)] = &[
     ("upto_unauthorized_facilitator", Fault(R::FacilitatorMismatch)),
 ];
 
-/// The selector of Permit2's `InvalidNonce()`: `@x402/evm` does not know the error by name, and cites what the contract reverted with.
-const INVALID_NONCE: &str = "0x756688fe";
-
 /// What is found in a Solana transaction before it is sent.
 const SVM_PREFIXES: [&str; 2] = ["invalid_exact_svm_payload", "invalid_exact_svm_smart_wallet_"];
 
@@ -210,7 +207,7 @@ fn says_pending(message: &str) -> bool {
 
 fn says_used(text: &str) -> bool {
     let text = text.to_ascii_lowercase();
-    ["authorization is used", "nonce_already_used", "nonce already used", "invalidnonce", INVALID_NONCE]
+    ["authorization is used", "nonce_already_used", "nonce already used", "invalidnonce"]
         .iter()
         .any(|phrase| text.contains(phrase))
         || names_error(&text, INVALID_NONCE)
@@ -253,13 +250,6 @@ mod tests {
     #[test]
     fn the_table_is_sorted() {
         assert!(REASONS.is_sorted_by(|a, b| a.0 < b.0));
-    }
-
-    #[test]
-    fn a_used_nonce_of_permit2_is_known_by_its_selector() {
-        let reason = "invalid_exact_evm_transaction_failed: The contract function \"settle\" reverted with the following signature:\n\
-                      0x756688fe\n\nUnable to decode signature \"0x756688fe\" as it was not found on the provided ABI.";
-        assert_eq!(classify(reason, ""), Some(NonceUsed));
     }
 
     #[test]
