@@ -21,8 +21,8 @@ class Unserved(enum.Enum):
     IN_PART = enum.auto()
     # It was served as often as `redeliver.times` allows, or left when all had been handed to Envoy.
     AS_OFTEN_AS_IT_GOES = enum.auto()
-    # One of the rows of `awaited.py`.
-    AWAITED = enum.auto()
+    # `upto`: nobody knows how much, so that a payment sent again is not taken up. Held until it expires.
+    HELD = enum.auto()
 
 
 @dataclass

@@ -11,7 +11,6 @@ from e2e.client import PROTOCOLS, Closed, Response
 from e2e.wire import eventually, fresh_id
 
 from . import draw
-from .awaited import RESUMED
 from .books import Attempt, Purchase, Unserved, balance
 from .draw import Plan, Try
 from .faults import forward
@@ -84,7 +83,7 @@ class Client:
             answers.append(eventually(self._again, "the payment is not in use any more"))
             if self.ended():
                 return
-            if self.end() == "settlement_pending" and (self.plan.flow.is_metered or self.purchase.transfers(self.stage.bank)):
+            if self.end() == "settlement_pending" and not self.is_taken_up():
                 return
         raise AssertionError(f"no end: {answers}")
 
@@ -107,6 +106,10 @@ class Client:
         """Whether there is nothing to come any more."""
         return self.end() in ("served", "nonce_already_used")
 
+    def is_taken_up(self) -> bool:
+        """Whether a payment whose settlement is pending is asked about when it is sent again."""
+        return not self.plan.flow.is_metered and self.purchase.payment.offer["scheme"] == "exact"
+
     def is_known(self) -> bool:
         """Whether the gateway has said to it that the payment is settled, or spent."""
         receipts = [found for attempt in self.purchase.attempts for found in attempt.receipts() if found["success"]]
@@ -124,8 +127,8 @@ class Client:
             purchase.unserved = Unserved.IN_PART if left or failed else None
         elif left or len(failed) > TIMES:
             purchase.unserved = Unserved.AS_OFTEN_AS_IT_GOES
-        elif RESUMED and self.end() == "settlement_pending":
-            purchase.unserved = Unserved.AWAITED
+        elif self.end() == "settlement_pending" and not self.is_taken_up():
+            purchase.unserved = Unserved.HELD
         balance(self.stage, purchase)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from . import at_backend, at_settle, at_verify, metered_rows
-from .awaited import AWAITED
 from .cast import Cast
 from .play import Row
 from .stage import FLOWS
@@ -20,10 +19,9 @@ def cases(rows: list[Row]) -> pytest.MarkDecorator:
     """Each row in each of its flows, on each protocol; of those that are alike, each flow on one of them in turn."""
     found = []
     for place, row in enumerate(rows):
-        marks = [pytest.mark.xfail(reason=AWAITED[row.name], strict=True)] if row.name in AWAITED else []
         for turn, flow in enumerate(row.flows, start=place):
             for protocol in PROTOCOLS[turn % 2:][:1] if row.alike else PROTOCOLS:
-                found.append(pytest.param(row, FLOWS[flow], protocol, id=f"{row.name}-{flow}-{protocol}", marks=marks))
+                found.append(pytest.param(row, FLOWS[flow], protocol, id=f"{row.name}-{flow}-{protocol}"))
     return pytest.mark.parametrize(("row", "flow", "protocol"), found)
 
 
