@@ -169,6 +169,8 @@ impl Hold {
             State::Wanted => {}
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
             State::LeftPending => note(env.claims.forgive(env.store, &self.key, env.now), env),
+            // The claim has ended by itself. If there is one, somebody else has it: nonces of Permit2 and EIP-2612 can be signed anew.
+            _ if self.has_lapsed(env) => {}
         }
     }
 
