@@ -19,7 +19,6 @@ use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Atomic, Condition, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
-use crate::replay::ClaimKey;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -313,8 +312,11 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
     }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
-    let admission = admission(sale, env);
-    sale.hold.admit(admission);
+    // Nobody is counted, and nothing has a name, by the word of somebody else: see `Verifying::valid`.
+    if sale.proven {
+        let admission = Admission::of(sale, env);
+        sale.hold.admit(admission);
+    }
     let held = sale.hold.check(env).and_then(|()| match claiming {
         Claiming::OnceVerified => sale.hold.is_free(env).map_err(Denied::from),
         Claiming::AtOnce => take(sale, env),
@@ -323,20 +325,6 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
         Refusal::NonceAlreadyUsed => Taken::Before,
         _ => Taken::Not(deny(env, &sale.order, denied)),
     })
-}
-
-/// What is taken together with the claim.
-fn admission(sale: &Sale, env: &Env<'_>) -> Admission {
-    let mut admission = Admission::default();
-    if let Some(identifier) = &sale.identifier {
-        // Where one payment buys several requests they go by one name.
-        let several = sale.route(env).is_some_and(|route| route.requests_per_payment > 1);
-        let request = sale.request.filter(|_| !several).unwrap_or_default();
-        let key = ClaimKey::identifier(env.secret, &sale.payer, identifier);
-        admission.identifier = Some((key, short_hash(&[&sale.identity(), &request])));
-    }
-    admission.rate = trust::rate(sale, env);
-    admission
 }
 
 /// Takes the claim. One whose settlement is pending is taken over, to find out about it: not where the answer may have been delivered

@@ -73,6 +73,7 @@ impl Settlement {
     pub(super) fn begin(sale: Sale, amount: Atomic, mut edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if sale.hold.has_lapsed(env) {
             // The backend took so long that the payment has run out: it cannot be settled, and its claim may be gone.
+            sale.hold.release(env);
             env.notes.event(Note::Settled("refused"));
             let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, "");
             return (Gate::Answered, ResponseEffect::Answer(answer));
@@ -206,9 +207,11 @@ impl Settlement {
             } => {
                 match (&self.waits, &transaction) {
                     (Waits::Request(_) | Waits::Headers(_), None) => self.sale.hold.release(env),
-                    // It has bought its answer, or a transaction that failed, for which the facilitator has paid the network: there is
-                    // no reason why it should not fail again.
-                    (Waits::End { .. }, _) | (_, Some(_)) => self.sale.hold.spend(env),
+                    // A transaction that failed, for which the facilitator has paid the network: there is no reason why it should not
+                    // fail again.
+                    (Waits::Request(_) | Waits::Headers(_), Some(_)) => self.sale.hold.waste(env),
+                    // It has bought its answer.
+                    (Waits::End { .. }, _) => self.sale.hold.spend(env),
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
@@ -218,7 +221,10 @@ impl Settlement {
             }
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
-                self.sale.hold.spend(env);
+                match self.waits {
+                    Waits::Request(_) | Waits::Headers(_) => self.sale.hold.waste(env),
+                    Waits::End { .. } => self.sale.hold.spend(env),
+                }
                 self.refused(Refusal::NonceAlreadyUsed, &reason, transaction, env)
             }
             Settle::Unknown { why, transaction } => self.doubtful(&why, transaction, env),
@@ -289,6 +295,7 @@ impl Settlement {
             let earned = amount.millionths(offer.asset.decimals);
             env.notes.event(Note::Earned(offer.asset.symbol.clone(), network, earned));
         }
+        trust::refund(&sale, amount, env);
         match waits {
             Waits::Request(edits) => {
                 let delivery = Delivery::first(sale, settled, amount, env);
@@ -300,7 +307,6 @@ impl Settlement {
             }
             Waits::End { place } => {
                 sale.hold.spend(env);
-                trust::refund(&sale, amount, env);
                 // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
                 let said = settled.amount.clone().unwrap_or_else(|| amount.0.to_string());
                 let receipt = sale.receipt(&settled.transaction, Some(&said), None, env);

@@ -1,6 +1,7 @@
 //! Waiting for /verify: before the request goes on, or while the backend is at work.
 
 use super::Gate;
+use super::admission::Admission;
 use super::answer::{deny, refuse};
 use super::delivery::Delivery;
 use super::edits::Edits;
@@ -220,6 +221,14 @@ impl Verifying {
     fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
         let Self { mut sale, stage, .. } = self;
         env.notes.event(Note::Verified("valid"));
+        if !sale.proven {
+            // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
+            if sale.payer.is_empty() {
+                sale.payer = payer.unwrap_or_default();
+            }
+            let admission = Admission::of(&sale, env);
+            sale.hold.admit(admission);
+        }
         if let Err(denied) = sale.hold.confirm(env) {
             let answer = deny(env, &sale.order, denied);
             return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer)));
@@ -232,10 +241,6 @@ impl Verifying {
                 return (gate, VerifiedEffect::Response(effect));
             }
         };
-        // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
-        if sale.payer.is_empty() {
-            sale.payer = payer.unwrap_or_default();
-        }
         let (gate, effect) = match sale.route(env).map(|route| &route.flow) {
             Some(Flow::Upfront) => settle_first(sale, edits, env),
             _ => go_on(sale, edits, env),

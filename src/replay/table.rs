@@ -73,8 +73,7 @@ impl Table {
     }
 
     /// The record of a key.
-    #[cfg(test)]
-    fn get(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Option<Entry> {
+    pub(super) fn get(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Option<Entry> {
         let (bytes, _) = store.get(&self.buckets.name_of(key))?;
         Page::read(&bytes, Some(key), now).found
     }
