@@ -11,14 +11,12 @@ mod support;
 
 use serde_json::{Value, json};
 use std::cell::Cell;
-use support::world::{SETTLED, TOKEN, VALID, World, body, configuration, header};
+use support::world::{SETTLED, TOKEN, VALID, World, body, configuration, header, solana};
 use support::{Payer, Terms, base64, permit, unbase64, v2};
 use x402_envoy::gate::{CalloutReply, Env, Gate, Notes, Released, Request, RequestEffect, Response, ResponseEffect, VerifiedEffect, open};
 use x402_envoy::pricing::{End, Place};
 use x402_envoy::replay::{Cas, Conflict, MemoryStore, SharedStore, UnixSeconds};
-use x402_envoy::supported;
 use x402_envoy::x402::Answer;
-use x402_envoy::x402::facilitator::Supported;
 
 fn world(more: &Value) -> World {
     let mut configuration = configuration();
@@ -135,26 +133,6 @@ fn what_the_backend_lets_off_is_not_counted() {
         error(&world.refused(&[("x-payment", &payment)])),
         (429, "payer_limit_exceeded".to_owned())
     );
-}
-
-/// A Solana payment that nobody here can check, and a world that sells for it.
-fn solana(more: &Value) -> (World, Vec<u8>, String) {
-    let vectors: Value = serde_json::from_str(include_str!("wire/solana.json")).unwrap();
-    let network = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
-    let mut changes = json!({
-        "pay_to": {"solana": vectors["seller"]},
-        "accept": [{"scheme": "exact", "network": network, "asset": "USDC", "max_timeout": "60s"}],
-        "settlement": {},
-    });
-    changes.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    let mut world = world(&changes);
-    let said = json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": network, "extra": {"feePayer": vectors["fee_payer"]}}]});
-    let said = Supported::parse(said.to_string().as_bytes()).unwrap();
-    supported::share(&world.store, &world.config, 0, Some(said), UnixSeconds(world.now));
-    world.table.refresh(&world.store, &world.config);
-    let accepted = world.challenge()["accepts"][0].clone();
-    let payment = v2(&accepted, json!({"transaction": vectors["vectors"][0]["transaction"]}));
-    (world, base64(&payment), vectors["payer"].as_str().unwrap().to_owned())
 }
 
 #[test]

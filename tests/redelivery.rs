@@ -10,7 +10,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::world::{SETTLED, World, body, configuration, header};
+use support::world::{SETTLED, World, body, configuration, header, solana};
 use support::{Payer, Terms, base64, unbase64, v2};
 use x402_envoy::gate::{CalloutReply, Edits, Gate, Note, Released, RequestEffect, ResponseEffect};
 use x402_envoy::pricing::End;
@@ -304,6 +304,27 @@ fn an_answer_that_breaks_off_long_after_its_payment_has_expired_is_served_again(
     let _ = world.respond(&mut gate, 200, true);
     end(&mut world, gate, End::ClientGone);
     assert_eq!(asked.refused(&mut world).1, "invalid_exact_evm_payload_authorization_valid_before");
+}
+
+#[test]
+fn a_payment_that_does_not_say_when_it_expires_is_known_as_long_as_its_answer_is_to_be_had() {
+    const SETTLED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":true,"transaction":"5VERYLongSignature","network":"solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"}"#,
+    };
+    let (mut world, payment, _) = solana(&json!({}));
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not let through")
+    };
+    world.now += 1000;
+    end(&mut world, *gate, End::BackendFailed);
+    world.now += 60;
+    Asked::get("/paid", &payment).entitled(&mut world);
+    assert_eq!(
+        Asked::get("/paid", &payment).refused(&mut world),
+        (409, "payment_in_use".to_owned())
+    );
 }
 
 #[test]

@@ -212,8 +212,13 @@ impl Hold {
 
     /// The money has moved: the payment buys nothing any more.
     pub(super) fn spend(&self, env: &mut Env<'_>) {
+        self.spend_until(self.expiry, env);
+    }
+
+    /// The same, and it is known so long at least.
+    pub(super) fn spend_until(&self, until: UnixSeconds, env: &mut Env<'_>) {
         self.close(env);
-        note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
+        note(env.claims.mark_spent(env.store, &self.key, self.expiry.max(until), env.now), env);
     }
 }
 
