@@ -94,7 +94,7 @@ pub(super) fn infers(sale: &Sale, amount: Atomic, env: &mut Env<'_>) -> bool {
         return false;
     }
     let payer = ClaimKey::payer(env.secret, "", "inferred", &sale.payer);
-    env.bans().banned(env.store, &payer, env.now).is_none() && env.bans().ban(env.store, &payer, env.now.plus(HOUR), env.now).is_ok()
+    env.bans().ban_first(env.store, &payer, env.now.plus(HOUR), env.now) == Ok(true)
 }
 
 fn key(sale: &Sale, env: &Env<'_>) -> Option<ClaimKey> {
