@@ -12,6 +12,7 @@ use super::prepaid::Prepaid;
 use super::sale::Sale;
 use super::tries::Tries;
 use super::trust;
+use super::verifying::contradiction;
 use crate::breaker::Class;
 use crate::metering::Place;
 use crate::pricing::Atomic;
@@ -164,7 +165,7 @@ impl Settlement {
     pub fn settled(mut self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
         self.tries.made = self.tries.made.saturating_add(1);
         let outcome = match reply {
-            CalloutReply::NotSent if !self.tries.doubt => return self.not_acted(env),
+            CalloutReply::NotSent if !self.tries.doubt => return self.not_acted("it cannot be reached", env),
             // Nothing was done for this request, and its client can send it again: it is not kept waiting for a facilitator that is not there.
             CalloutReply::NotSent if self.tries.resumed && self.tries.made == 1 => return self.unknown("it cannot be reached", None, env),
             CalloutReply::NotSent => Settle::Unknown {
@@ -198,8 +199,13 @@ impl Settlement {
             Settle::Refused {
                 refusal: Refusal::InvalidSignature,
                 transaction: None,
-                ..
-            } if self.sale.proven => self.not_acted(env),
+                reason,
+            } if self.sale.proven => {
+                env.notes
+                    .warnings
+                    .push(contradiction(self.sale.facilitator(env), Endpoint::Settle, &reason));
+                self.not_acted(&reason, env)
+            }
             Settle::Refused {
                 reason,
                 refusal,
@@ -233,7 +239,7 @@ impl Settlement {
 
     /// The facilitator certainly has done nothing: another one may be asked, where the payment is not bound to this one. What was
     /// delivered is worth waiting for this one.
-    fn not_acted(mut self, env: &mut Env<'_>) -> Released {
+    fn not_acted(mut self, why: &str, env: &mut Env<'_>) -> Released {
         let next = self.sale.offer(env).and_then(|offer| env.supported.next(&offer, &self.sale.ready));
         if let Some(ready) = next {
             self.sale.ready = ready;
@@ -246,7 +252,7 @@ impl Settlement {
             Waits::Request(_) | Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
             Waits::End { .. } => match self.tries.again_in(&self.sale, env) {
                 Some(ms) => Released::Again(Box::new(self), ms),
-                None => Released::End(unsettled(&self.sale, "it cannot be reached", env)),
+                None => Released::End(unsettled(&self.sale, why, env)),
             },
         }
     }
@@ -370,7 +376,7 @@ fn not_sent(sale: &Sale, env: &mut Env<'_>) -> Answer {
     refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "")
 }
 
-/// The facilitator certainly did not get the request, and the client has had its answer: the payment buys no other one.
+/// The facilitator certainly did nothing, and the client has had its answer: the payment buys no other one.
 fn unsettled(sale: &Sale, why: &str, env: &mut Env<'_>) -> EndEffect {
     sale.hold.keep_closed(env);
     env.notes.event(Note::Settled("unavailable"));

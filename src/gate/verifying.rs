@@ -192,10 +192,9 @@ impl Verifying {
                 reason,
             } if self.sale.proven => {
                 env.notes.event(Note::Verified("contradicted"));
-                env.notes.warnings.push(format!(
-                    "facilitator {}: /verify: {reason}, of a signature that was found good here: its node is down, or the token's EIP-712 name or version is not what the configuration says",
-                    self.sale.facilitator(env)
-                ));
+                env.notes
+                    .warnings
+                    .push(contradiction(self.sale.facilitator(env), Endpoint::Verify, &reason));
                 request(Dispatch::verify_elsewhere(self.sale, self.stage, env))
             }
             Verify::Refused { reason, refusal } => {
@@ -274,6 +273,14 @@ impl Verifying {
         env.notes.attribute("outcome", "gone_while_verifying");
         self.sale.hold.release(env);
     }
+}
+
+/// What to tell an operator whose facilitator refuses a signature that was found good here.
+pub(super) fn contradiction(facilitator: &str, endpoint: Endpoint, reason: &str) -> String {
+    format!(
+        "facilitator {facilitator}: {}: {reason}, of a signature that was found good here: its node is down, or the token's EIP-712 name or version is not what the configuration says",
+        endpoint.path()
+    )
 }
 
 /// No verdict: the payment is not at fault and may be sent again.
