@@ -10,10 +10,12 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::world::{SETTLED, World, body, configuration, header};
-use support::{Payer, Terms, base64, unbase64, v2};
-use x402_envoy::gate::{CalloutReply, Gate, Released, RequestEffect};
-use x402_envoy::pricing::End;
+use std::cell::Cell;
+use support::world::{SETTLED, TOKEN, VALID, World, body, configuration, header, solana};
+use support::{Payer, Terms, base64, permit, unbase64, v2};
+use x402_envoy::gate::{CalloutReply, Env, Gate, Notes, Released, Request, RequestEffect, Response, ResponseEffect, VerifiedEffect, open};
+use x402_envoy::pricing::{End, Place};
+use x402_envoy::replay::{Cas, Conflict, MemoryStore, SharedStore, UnixSeconds};
 use x402_envoy::x402::Answer;
 
 fn world(more: &Value) -> World {
@@ -76,6 +78,90 @@ fn money_is_counted_and_comes_back_if_it_was_not_paid() {
     world.env(|env| gate.on_end(End::ClientGone, env));
     world.verifying(&[("payment-signature", &third)]);
     assert_eq!(refused(&mut world, &first), too_much("60"));
+}
+
+#[test]
+fn money_that_was_not_paid_comes_back_in_its_own_window_alone() {
+    let mut world = world(&json!({"limits": {"payer": {"spend": "$0.002", "window": "60s"}}}));
+    let mut slow = Vec::new();
+    for nonce in 1..3 {
+        let payment = payment(&mut world, 1, nonce);
+        slow.push(world.verifying(&[("payment-signature", &payment)]).0);
+    }
+    world.now += 60;
+    for nonce in 3..5 {
+        let payment = payment(&mut world, 1, nonce);
+        world.verifying(&[("payment-signature", &payment)]);
+    }
+    let more = payment(&mut world, 1, 5);
+    assert_eq!(refused(&mut world, &more), too_much("60"));
+    for mut gate in slow {
+        world.env(|env| gate.on_end(End::ClientGone, env));
+    }
+    assert_eq!(refused(&mut world, &more), too_much("60"));
+}
+
+#[test]
+fn what_the_backend_lets_off_is_not_counted() {
+    const SPENDER: alloy_primitives::Address = alloy_primitives::address!("0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
+    let upto =
+        json!([{"scheme": "upto", "network": "eip155:84532", "asset": "USDC", "transfer": "permit", "spender": SPENDER.to_string()}]);
+    let mut world = world(&json!({"accept": upto, "limits": {"payer": {"spend": "$0.0015", "window": "60s"}}}));
+    let mut paid = |nonce, amount: &str| {
+        let payment = permit(&Payer::new(1), SPENDER, 1000, nonce, 300);
+        let (mut gate, _) = world.forwarded(&[("x-payment", &payment)]);
+        let told = format!("{{\"amount\":\"{amount}\"}}");
+        let response = Response {
+            status: 200,
+            from_backend: true,
+            ended: false,
+            headers: &[(b"settlement-overrides", told.as_bytes())],
+        };
+        match world.env(|env| gate.on_response(&response, env)) {
+            ResponseEffect::Settle(settlement) => assert!(matches!(world.settled(*settlement, &SETTLED), Released::Edit(..))),
+            ResponseEffect::Edit(_) => {}
+            _ => panic!("not let through"),
+        }
+    };
+    for nonce in 1..6 {
+        paid(nonce, "100");
+    }
+    paid(6, "0");
+    let payment = permit(&Payer::new(1), SPENDER, 1000, 7, 300);
+    paid(8, "600");
+    assert_eq!(
+        error(&world.refused(&[("x-payment", &payment)])),
+        (429, "payer_limit_exceeded".to_owned())
+    );
+}
+
+#[test]
+fn nobody_is_counted_by_a_payment_that_somebody_else_has_made_up() {
+    const NOT_SIGNED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"isValid":false,"invalidReason":"invalid_exact_svm_payload_signature_invalid"}"#,
+    };
+    let (mut world, payment, payer) = solana(&json!({"limits": {"cooldown": "10s", "payer": {"requests": 1, "window": "60s"}}}));
+    let sent: &[(&str, &[u8])] = &[("payment-signature", &payment)];
+    for _ in 0..3 {
+        let (mut gate, _) = world.verifying(sent);
+        let refused = world.env(|env| gate.on_verified(TOKEN, &NOT_SIGNED, env));
+        assert!(matches!(refused, Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) if answer.status == 402));
+    }
+    // The payer's own is, once the facilitator has vouched for it.
+    let (mut gate, edits) = world.forwarded(sent);
+    assert!(edits.set.iter().any(|(name, value)| *name == "x-x402-payer" && *value == payer));
+    let _ = world.respond(&mut gate, 500, true);
+    let (mut gate, _) = world.verifying(sent);
+    match world.env(|env| gate.on_verified(TOKEN, &VALID, env)) {
+        Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) => {
+            assert_eq!(error(&answer), (429, "payer_limit_exceeded".to_owned()));
+        }
+        _ => panic!("not answered"),
+    }
+    // And its payment stays unused.
+    world.now += 60;
+    world.forwarded(sent);
 }
 
 #[test]
@@ -195,6 +281,116 @@ fn a_payment_that_is_given_back_gives_its_name_back() {
         world.request("/paid", &[("payment-signature", &anew)], None).1,
         RequestEffect::Settle(_)
     ));
+}
+
+#[test]
+fn a_payment_that_has_bought_nothing_and_never_will_gives_its_name_back() {
+    const REVERTED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"transaction_failed","transaction":"0x34f0300cdfa392f8a5d29aee327041ab9c55a237a19cee133d35589e0aa1f0ba"}"#,
+    };
+    const USED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"invalid_exact_evm_nonce_already_used","transaction":""}"#,
+    };
+    let limits = json!({"payer": {"spend": "$0.001", "window": "1h"}});
+    for reply in [Some(REVERTED), Some(USED), None] {
+        let mut world = world(&json!({"payment_identifier": "optional", "limits": limits}));
+        let first = named(&mut world, 1, &identifier(ID, false));
+        let (mut gate, _) = world.forwarded(&[("payment-signature", &first)]);
+        let effect = match reply {
+            Some(reply) => match world.respond(&mut gate, 200, true) {
+                ResponseEffect::Settle(settlement) => world.settled(*settlement, &reply),
+                _ => panic!("not settling"),
+            },
+            None => {
+                // The backend has taken so long that the payment has expired.
+                world.now += 400;
+                match world.respond(&mut gate, 200, true) {
+                    ResponseEffect::Answer(answer) => Released::Answer(answer),
+                    _ => panic!("not answered"),
+                }
+            }
+        };
+        let Released::Answer(answer) = effect else { panic!("not answered") };
+        assert!(answer.status == 402 && header(&answer, "payment-required").is_some());
+        // So the client does as it is told.
+        let accepted = world.challenge()["accepts"][0].clone();
+        let terms = Terms {
+            valid_before: world.now + 300,
+            ..Terms::good(2)
+        };
+        let mut anew = v2(&accepted, terms.payload(&Payer::new(1)));
+        anew["extensions"] = identifier(ID, false);
+        world.verifying(&[("payment-signature", &base64(&anew))]);
+    }
+}
+
+/// A store in which something happens before the first write to a claim.
+struct Interrupted<'a> {
+    store: &'a MemoryStore,
+    meanwhile: Cell<Option<&'a dyn Fn()>>,
+}
+
+impl SharedStore for Interrupted<'_> {
+    fn get(&self, key: &str) -> Option<(Vec<u8>, u32)> {
+        self.store.get(key)
+    }
+
+    fn compare_and_swap(&self, key: &str, value: &[u8], cas: Cas) -> Result<(), Conflict> {
+        if key.contains("claims")
+            && let Some(meanwhile) = self.meanwhile.take()
+        {
+            meanwhile();
+        }
+        self.store.compare_and_swap(key, value, cas)
+    }
+}
+
+#[test]
+fn who_loses_the_race_for_a_payment_leaves_its_name_to_the_winner() {
+    let mut world = optional();
+    let first = named(&mut world, 1, &identifier(ID, false));
+    let anew = named(&mut world, 2, &identifier(ID, false));
+    let send = |store: &dyn SharedStore| {
+        let place = Place {
+            method: b"GET",
+            authority: b"api.example.com",
+            path: b"/paid",
+            envoy_route: None,
+            is_cors_preflight: false,
+        };
+        let request = Request {
+            place,
+            scheme: b"https",
+            headers: &[(b"payment-signature", &first)],
+            body: None,
+            ended: true,
+        };
+        let mut env = Env {
+            now: UnixSeconds(world.now),
+            now_ms: world.now * 1000,
+            config: &world.config,
+            former: None,
+            supported: &world.table,
+            store,
+            claims: &world.claims,
+            secret: &[9; 16],
+            notes: &mut Notes::default(),
+        };
+        open(&request, &mut env).1
+    };
+    let winner = || assert!(matches!(send(&world.store), RequestEffect::Verify(_)));
+    let store = Interrupted {
+        store: &world.store,
+        meanwhile: Cell::new(Some(&winner)),
+    };
+    match send(&store) {
+        RequestEffect::Answer(answer) => assert_eq!(error(&answer), (409, "payment_in_use".to_owned())),
+        _ => panic!("both have it"),
+    }
+    let answer = world.refused(&[("payment-signature", &anew)]);
+    assert_eq!(error(&answer), (409, "payment_identifier_conflict".to_owned()));
 }
 
 #[test]

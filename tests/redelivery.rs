@@ -10,7 +10,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::world::{SETTLED, World, body, configuration, header};
+use support::world::{SETTLED, World, body, configuration, header, solana};
 use support::{Payer, Terms, base64, unbase64, v2};
 use x402_envoy::gate::{CalloutReply, Edits, Gate, Note, Released, RequestEffect, ResponseEffect};
 use x402_envoy::pricing::End;
@@ -299,6 +299,63 @@ fn it_is_served_again_within_the_window_even_if_the_payment_has_expired() {
 }
 
 #[test]
+fn an_answer_that_breaks_off_long_after_its_payment_has_expired_is_served_again() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    let asked = Asked::get("/paid", &payment);
+    let gate = asked.paid(&mut world);
+    world.now += 3600;
+    end(&mut world, gate, End::BackendFailed);
+    world.now += 119;
+    let mut gate = asked.entitled(&mut world);
+    let _ = world.respond(&mut gate, 200, true);
+    end(&mut world, gate, End::ClientGone);
+    assert_eq!(asked.refused(&mut world).1, "invalid_exact_evm_payload_authorization_valid_before");
+}
+
+#[test]
+fn a_payment_that_does_not_say_when_it_expires_is_known_as_long_as_its_answer_is_to_be_had() {
+    const SETTLED: CalloutReply<'static> = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":true,"transaction":"5VERYLongSignature","network":"solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp"}"#,
+    };
+    let (mut world, payment, _) = solana(&json!({}));
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not let through")
+    };
+    world.now += 1000;
+    end(&mut world, *gate, End::BackendFailed);
+    world.now += 60;
+    Asked::get("/paid", &payment).entitled(&mut world);
+    assert_eq!(
+        Asked::get("/paid", &payment).refused(&mut world),
+        (409, "payment_in_use".to_owned())
+    );
+}
+
+#[test]
+fn what_another_filter_answers_is_not_what_was_paid_for() {
+    let mut world = world(&json!({}));
+    let payment = world.payment(1);
+    for asked in [Asked::get("/three", &payment), Asked::get("/three/other", &payment)] {
+        let mut gate = if asked.path == "/three" {
+            asked.paid(&mut world);
+            asked.entitled(&mut world)
+        } else {
+            asked.entitled(&mut world)
+        };
+        let ResponseEffect::Answer(answer) = world.respond(&mut gate, 200, false) else {
+            panic!("a cache's answer was had for nothing")
+        };
+        assert_eq!((answer.status, body(&answer)["error"].as_str()), (502, Some("answer_not_sold")));
+        // It was paid for all the same.
+        assert_eq!(unbase64(header(&answer, "payment-response").unwrap())["success"], true);
+    }
+    Asked::get("/three", &payment).entitled(&mut world);
+}
+
+#[test]
 fn it_can_be_switched_off() {
     let mut world = world(&json!({"redeliver": {"times": 0}}));
     let payment = world.payment(1);
@@ -355,6 +412,75 @@ fn one_payment_buys_several_requests_of_its_route() {
         (world.counted(&Note::Settled("settled")), world.counted(&Note::Entitled("more"))),
         (1, 2)
     );
+}
+
+/// A route whose longer queries cost twice as much, and a payment for one of them.
+fn by_length() -> (World, Vec<u8>) {
+    let dynamic = json!({"base": "$0.001", "multipliers": [{"when": "query_length > 5", "times": 2}]});
+    let mut world = world(&json!({"routes": [
+        {"name": "paid", "match": {"path": "/paid"}, "price": {"per_request": "$0.001"}},
+        {"name": "some", "match": {"path": "/some*"}, "price": {"dynamic": dynamic}, "limits": {"requests_per_payment": 3}},
+    ]}));
+    let (_, RequestEffect::Answer(challenge)) = world.request("/some?q=longer", &[], Some(&BodyFacts::None)) else {
+        panic!("not challenged")
+    };
+    let accepted = unbase64(header(&challenge, "payment-required").unwrap())["accepts"][0].clone();
+    assert_eq!(accepted["amount"], "2000");
+    let terms = Terms {
+        value: 2000,
+        ..Terms::good(1)
+    };
+    let payment = base64(&v2(&accepted, terms.payload(&Payer::new(1))));
+    (world, payment)
+}
+
+fn priced<'a>(path: &'a str, payment: &'a [u8]) -> Asked<'a> {
+    Asked {
+        facts: Some(&BodyFacts::None),
+        ..Asked::get(path, payment)
+    }
+}
+
+#[test]
+fn one_payment_buys_requests_with_lower_quotes_too() {
+    let (mut world, payment) = by_length();
+    let cheaper = priced("/some/other?q=1", &payment);
+    // Nothing that is not settled buys anything there.
+    assert_eq!(cheaper.refused(&mut world).0, 402);
+    let first = priced("/some?q=longer", &payment).paid(&mut world);
+    cheaper.entitled(&mut world);
+    priced("/some?q=1", &payment).entitled(&mut world);
+    assert_eq!(cheaper.refused(&mut world).0, 402);
+    end(&mut world, first, End::Complete);
+}
+
+#[test]
+fn one_payment_buys_nothing_with_a_higher_quote() {
+    let (mut world, _) = by_length();
+    let (_, RequestEffect::Answer(challenge)) = world.request("/some", &[], Some(&BodyFacts::None)) else {
+        panic!("not challenged")
+    };
+    let accepted = unbase64(header(&challenge, "payment-required").unwrap())["accepts"][0].clone();
+    let payment = base64(&v2(&accepted, Terms::good(1).payload(&Payer::new(1))));
+    priced("/some", &payment).paid(&mut world);
+    assert_eq!(priced("/some?q=longer", &payment).refused(&mut world).0, 402);
+    priced("/some?q=1", &payment).entitled(&mut world);
+}
+
+#[test]
+fn a_payment_in_use_is_not_to_be_signed_anew_for_another_of_several() {
+    let (mut world, payment) = by_length();
+    let (_, RequestEffect::Verify(dispatch)) = priced("/some?q=longer", &payment).send(&mut world) else {
+        panic!("not verifying")
+    };
+    for path in ["/some?q=longer", "/some/other?q=longer", "/some?q=1", "/some/other?q=1"] {
+        assert_eq!(
+            priced(path, &payment).refused(&mut world),
+            (409, "payment_in_use".to_owned()),
+            "{path}"
+        );
+    }
+    drop(dispatch);
 }
 
 #[test]

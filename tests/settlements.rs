@@ -11,7 +11,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, World, body, configuration};
-use support::{Payer, Terms, base64, unbase64, v2};
+use support::{Payer, Terms, base64, permit, unbase64, v2};
 use x402_envoy::breaker::Class;
 use x402_envoy::gate::{CalloutReply, Note, Released, RequestEffect, Settlement, VerifiedEffect};
 
@@ -467,4 +467,23 @@ fn a_pending_payment_of_a_smart_wallet_is_not_challenged() {
         }
         _ => panic!("not answered"),
     }
+}
+
+#[test]
+fn a_payment_that_has_expired_takes_no_claim_from_another_one_of_its_nonce() {
+    const SPENDER: alloy_primitives::Address = alloy_primitives::address!("0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
+    let mut configuration = configuration();
+    configuration["accept"] =
+        json!([{"scheme": "upto", "network": "eip155:84532", "asset": "USDC", "transfer": "permit", "spender": SPENDER.to_string()}]);
+    let mut world = World::with(&configuration);
+    let payment = |seconds| permit(&Payer::new(1), SPENDER, 1000, 1, seconds);
+    let (mut slow, _) = world.forwarded(&[("x-payment", &payment(60))]);
+    world.now += 100;
+    let (mut other, _) = world.forwarded(&[("x-payment", &payment(300))]);
+    assert!(world.env(|env| slow.on_end(x402_envoy::pricing::End::ClientGone, env)).is_none());
+    let answer = world.refused(&[("x-payment", &payment(300))]);
+    assert_eq!((answer.status, body(&answer)["error"].as_str()), (409, Some("payment_in_use")));
+    // Its own end gives it back.
+    assert!(world.env(|env| other.on_end(x402_envoy::pricing::End::ClientGone, env)).is_none());
+    world.forwarded(&[("x-payment", &payment(300))]);
 }

@@ -4,7 +4,9 @@
 use std::cell::Cell;
 
 use super::env::Env;
-use crate::replay::{Bound, ClaimKey, Meaning, RateLimits, TooMuch};
+use super::sale::{Sale, short_hash};
+use super::trust;
+use crate::replay::{Bound, ClaimKey, Meaning, RateLimits, TooMuch, Window};
 use crate::x402::Refusal;
 
 /// Why a request is not let in, and for how long.
@@ -25,17 +27,44 @@ impl From<Refusal> for Denied {
 #[derive(Default)]
 pub(super) struct Admission {
     /// What the payment is called, and what that stands for.
-    pub(super) identifier: Option<(ClaimKey, Meaning)>,
+    identifier: Option<(ClaimKey, Meaning)>,
     /// The payer, its limits, and what this request costs in millionths.
-    pub(super) rate: Option<(ClaimKey, RateLimits, u64)>,
+    rate: Option<(ClaimKey, RateLimits, u64)>,
     /// Whether this request was the first to call a payment so.
     named: Cell<bool>,
-    /// Whether this request is counted.
-    counted: Cell<bool>,
+    /// The window in which this request is counted, if it is.
+    counted: Cell<Option<Window>>,
 }
 
 impl Admission {
-    /// Lets the payment's identifier stand for it.
+    /// What goes with a payment that its payer has signed, by what was found here or by the facilitator's word.
+    pub(super) fn of(sale: &Sale, env: &Env<'_>) -> Self {
+        // Where one payment buys several requests they go by one name.
+        let several = sale.route(env).is_some_and(|route| route.requests_per_payment > 1);
+        let request = sale.request.filter(|_| !several).unwrap_or_default();
+        let identifier = sale.identifier.as_ref().map(|identifier| {
+            let key = ClaimKey::identifier(env.secret, &sale.payer, identifier);
+            (key, short_hash(&[&sale.identity(), &request]))
+        });
+        Self {
+            identifier,
+            rate: trust::rate(sale, env),
+            ..Self::default()
+        }
+    }
+
+    /// Whether the payment is called as another one is.
+    pub(super) fn conflicts(&self, env: &Env<'_>) -> bool {
+        let identifier = self.identifier.as_ref();
+        identifier.is_some_and(|(key, meaning)| {
+            env.identifiers()
+                .meaning(env.store, key, env.now)
+                .is_some_and(|other| other != *meaning)
+        })
+    }
+
+    /// Lets the payment's identifier stand for it. Only while its claim is held: who gives the name back must not take it from another
+    /// request with the same payment.
     pub(super) fn name(&self, env: &Env<'_>) -> Result<(), Denied> {
         let Some((key, meaning)) = &self.identifier else { return Ok(()) };
         let until = env.now.plus(env.config.pre_check.max_validity);
@@ -53,12 +82,12 @@ impl Admission {
     /// Counts the request.
     pub(super) fn count(&self, env: &Env<'_>) -> Result<(), Denied> {
         let Some((payer, limits, amount)) = &self.rate else { return Ok(()) };
-        if self.counted.get() {
+        if self.counted.get().is_some() {
             return Ok(());
         }
         match env.rates().count(env.store, payer, limits, *amount, env.now_ms) {
-            Ok(Ok(())) => {
-                self.counted.set(true);
+            Ok(Ok(window)) => {
+                self.counted.set(Some(window));
                 Ok(())
             }
             Ok(Err(TooMuch { again_in_ms })) => Err(Denied {
@@ -76,14 +105,14 @@ impl Admission {
         }
         if let Some((_, _, amount)) = &self.rate {
             self.refund(*amount, env);
-            self.counted.set(false);
+            self.counted.set(None);
         }
     }
 
     /// So many millionths less were paid than this request was counted for.
     pub(super) fn refund(&self, amount: u64, env: &Env<'_>) {
-        if let (Some((payer, ..)), true) = (&self.rate, self.counted.get()) {
-            let _ = env.rates().refund(env.store, payer, amount, env.now_ms);
+        if let (Some((payer, ..)), Some(window)) = (&self.rate, self.counted.get()) {
+            let _ = env.rates().refund(env.store, payer, amount, window, env.now_ms);
         }
     }
 }

@@ -142,10 +142,9 @@ impl Delivery {
         if given.is_err() {
             warn_lost(env);
         }
-        // Only now, so that nobody finds it spent and nothing to be had for it.
-        if self.right == Right::First {
-            self.sale.hold.spend(env);
-        }
+        // Only now, so that nobody finds it spent and nothing to be had for it; and for as long as there is, for a payment that does not say
+        // when it expires (Solana) would be taken for a new one.
+        self.sale.hold.spend_until(undelivered.until, env);
     }
 }
 

@@ -73,17 +73,19 @@ impl Hold {
         if self.state != State::Wanted {
             return Ok(());
         }
-        self.admission.name(env)?;
         match env.claims.claim(env.store, &self.key, self.expiry, env.now) {
             Ok(change) => note(Ok(change), env),
-            Err(held) => {
-                self.admission.give_back(env);
-                return Err(refusal_of(held).into());
-            }
+            Err(_) if self.admission.conflicts(env) => return Err(Refusal::IdentifierConflict.into()),
+            Err(held) => return Err(refusal_of(held).into()),
         }
         self.state = State::Held;
-        // What is refused for another reason is not counted.
-        self.admission.count(env).inspect_err(|_| self.release(env))
+        self.enter(env)
+    }
+
+    /// Takes what goes with the claim, which this request has. What is refused for another reason is not counted.
+    fn enter(&self, env: &mut Env<'_>) -> Result<(), Denied> {
+        let entered = self.admission.name(env).and_then(|()| self.admission.count(env));
+        entered.inspect_err(|_| self.release(env))
     }
 
     /// Takes over a claim whose settlement is pending, to find out about it; one request at a time can.
@@ -92,11 +94,10 @@ impl Hold {
     ///
     /// Why the payment cannot be used now.
     pub(super) fn resume(&mut self, env: &mut Env<'_>) -> Result<(), Denied> {
-        self.admission.name(env)?;
         let change = env.claims.retake(env.store, &self.key, self.expiry, env.now).map_err(refusal_of)?;
         self.state = State::Held;
         note(Ok(change), env);
-        Ok(())
+        self.admission.name(env).inspect_err(|_| self.release(env))
     }
 
     /// The facilitator has vouched for the payment: takes the claim, unless this request has it already, and the trust that goes with it.
@@ -107,6 +108,7 @@ impl Hold {
     /// Why the payment cannot be used now; it is given back then.
     pub(super) fn confirm(&mut self, env: &mut Env<'_>) -> Result<(), Denied> {
         self.take(env)?;
+        self.enter(env)?;
         let Some((trust, limits)) = &self.trust else { return Ok(()) };
         match env.exposure().open(env.store, trust, limits, env.now) {
             Ok(opened) => {
@@ -167,6 +169,8 @@ impl Hold {
         self.admission.give_back(env);
         match self.state {
             State::Wanted => {}
+            // The claim has ended by itself. If there is one, somebody else has it: nonces of Permit2 and EIP-2612 can be signed anew.
+            _ if self.has_lapsed(env) => {}
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
             State::LeftPending => note(env.claims.forgive(env.store, &self.key, env.now), env),
         }
@@ -200,10 +204,21 @@ impl Hold {
         self.admission.refund(amount, env);
     }
 
+    /// The payment can buy nothing any more, and has bought nothing: what its claim took is given back.
+    pub(super) fn waste(&self, env: &mut Env<'_>) {
+        self.admission.give_back(env);
+        self.spend(env);
+    }
+
     /// The money has moved: the payment buys nothing any more.
     pub(super) fn spend(&self, env: &mut Env<'_>) {
+        self.spend_until(self.expiry, env);
+    }
+
+    /// The same, and it is known so long at least.
+    pub(super) fn spend_until(&self, until: UnixSeconds, env: &mut Env<'_>) {
         self.close(env);
-        note(env.claims.mark_spent(env.store, &self.key, self.expiry, env.now), env);
+        note(env.claims.mark_spent(env.store, &self.key, self.expiry.max(until), env.now), env);
     }
 }
 

@@ -1,11 +1,13 @@
 //! A request that was paid for before it went to the backend.
 
 use super::Gate;
+use super::answer::refuse;
 use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::ResponseEffect;
 use super::env::Env;
 use super::response::Response;
+use crate::x402::Refusal;
 
 /// The money has moved; whatever the backend does, the client gets its receipt.
 pub struct Prepaid {
@@ -29,8 +31,15 @@ impl Prepaid {
             let gate = Gate::Delivering(Box::new(self.delivery));
             return (gate, ResponseEffect::Edit(edits));
         }
+        if response.is_failure() {
+            self.delivery.failed(false, env);
+            return (Gate::Passing, ResponseEffect::Edit(edits));
+        }
+        // Another filter's answer: it is not what was sold, and whoever may come again could have any number of them.
+        let mut answer = refuse(env, &self.delivery.sale().order, Refusal::AnswerNotSold, None, "");
+        answer.headers.extend(self.delivery.receipt(env));
         self.delivery.failed(false, env);
-        (Gate::Passing, ResponseEffect::Edit(edits))
+        (Gate::Answered, ResponseEffect::Answer(answer))
     }
 
     /// The stream ended before any answer came.

@@ -17,9 +17,8 @@ use super::sale::{Sale, short_hash};
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
-use crate::pricing::{Condition, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
+use crate::pricing::{Atomic, Condition, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
-use crate::replay::ClaimKey;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -238,7 +237,11 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
                 let delivery = Delivery::of(sale, left, env);
                 return verifying::serve(delivery, edits, env);
             }
-            (Err(Refusal::NonceAlreadyUsed), Some(late)) => refuse(env, &sale.order, late.refusal, None, &late.detail),
+            // Nobody is told to sign another one while it is in use, or its settlement is in doubt.
+            (Err(Refusal::NonceAlreadyUsed), Some(late)) => match sale.hold.is_free(env) {
+                Err(held) if held != Refusal::NonceAlreadyUsed => refuse(env, &sale.order, held, None, ""),
+                _ => refuse(env, &sale.order, late.refusal, None, &late.detail),
+            },
             (Err(refusal), _) => refuse(env, &sale.order, refusal, None, ""),
         },
     };
@@ -256,16 +259,33 @@ fn edits(request: &Request<'_>, env: &Env<'_>) -> Edits {
         .without(dummy.then(|| keys::header(&env.config.access)))
 }
 
-/// A payment that is good for nothing but what it may have paid for before: it has expired, or was made for another resource of a route
-/// on which a payment buys several.
+/// A payment that is good for nothing but what it may have paid for before: it has expired, or was made for another resource, or a higher
+/// quote, of a route on which a payment buys several.
+///
+/// However long ago it has expired: an answer may break off long after that, and what it left says until when it is to be had.
 fn late(payment: &Payment, refusal: Refusal, order: &Order, terms: &Terms<'_>, env: &Env<'_>) -> Option<precheck::Approved> {
-    let (mut grace, mut resource) = (0, terms.resource);
+    let several = order.route(env)?.1.requests_per_payment > 1;
+    let mut late = Terms { grace: u64::MAX, ..*terms };
+    let offers: Vec<Offer>;
     match refusal {
-        Refusal::ValidBefore if env.config.redeliver.times > 0 => grace = env.config.redeliver.window,
-        Refusal::ResourceMismatch if order.route(env)?.1.requests_per_payment > 1 => resource = payment.resource_url.as_deref()?,
+        Refusal::ValidBefore if env.config.redeliver.times > 0 => {}
+        Refusal::ResourceMismatch | Refusal::ValueMismatch | Refusal::NoMatchingRequirements if several => {
+            late = *terms;
+            late.resource = payment.resource_url.as_deref().unwrap_or(terms.resource);
+            let paid = payment.amount().unwrap_or(Atomic(0));
+            offers = terms
+                .offers
+                .iter()
+                .map(|offer| Offer {
+                    amount: offer.amount.max(paid),
+                    ..offer.clone()
+                })
+                .collect();
+            late.offers = &offers;
+        }
         _ => return None,
     }
-    precheck::pre_check(payment, &Terms { grace, resource, ..*terms }).ok()
+    precheck::pre_check(payment, &late).ok()
 }
 
 /// Why a claim was not taken.
@@ -292,8 +312,11 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
     }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
-    let admission = admission(sale, env);
-    sale.hold.admit(admission);
+    // Nobody is counted, and nothing has a name, by the word of somebody else: see `Verifying::valid`.
+    if sale.proven {
+        let admission = Admission::of(sale, env);
+        sale.hold.admit(admission);
+    }
     let held = sale.hold.check(env).and_then(|()| match claiming {
         Claiming::OnceVerified => sale.hold.is_free(env).map_err(Denied::from),
         Claiming::AtOnce => take(sale, env),
@@ -302,20 +325,6 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), Ta
         Refusal::NonceAlreadyUsed => Taken::Before,
         _ => Taken::Not(deny(env, &sale.order, denied)),
     })
-}
-
-/// What is taken together with the claim.
-fn admission(sale: &Sale, env: &Env<'_>) -> Admission {
-    let mut admission = Admission::default();
-    if let Some(identifier) = &sale.identifier {
-        // Where one payment buys several requests they go by one name.
-        let several = sale.route(env).is_some_and(|route| route.requests_per_payment > 1);
-        let request = sale.request.filter(|_| !several).unwrap_or_default();
-        let key = ClaimKey::identifier(env.secret, &sale.payer, identifier);
-        admission.identifier = Some((key, short_hash(&[&sale.identity(), &request])));
-    }
-    admission.rate = trust::rate(sale, env);
-    admission
 }
 
 /// Takes the claim. One whose settlement is pending is taken over, to find out about it: not where the answer may have been delivered

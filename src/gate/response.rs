@@ -31,7 +31,7 @@ impl Response<'_> {
     }
 
     /// Errors pass on as they are, whoever made them.
-    fn is_failure(&self) -> bool {
+    pub(super) fn is_failure(&self) -> bool {
         self.status >= 400
     }
 }

@@ -12,6 +12,7 @@ use super::prepaid::Prepaid;
 use super::sale::Sale;
 use super::tries::Tries;
 use super::trust;
+use super::verifying::contradiction;
 use crate::breaker::Class;
 use crate::metering::Place;
 use crate::pricing::Atomic;
@@ -73,6 +74,7 @@ impl Settlement {
     pub(super) fn begin(sale: Sale, amount: Atomic, mut edits: Edits, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if sale.hold.has_lapsed(env) {
             // The backend took so long that the payment has run out: it cannot be settled, and its claim may be gone.
+            sale.hold.release(env);
             env.notes.event(Note::Settled("refused"));
             let answer = refuse(env, &sale.order, Refusal::ValidBefore, None, "");
             return (Gate::Answered, ResponseEffect::Answer(answer));
@@ -163,7 +165,7 @@ impl Settlement {
     pub fn settled(mut self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Released {
         self.tries.made = self.tries.made.saturating_add(1);
         let outcome = match reply {
-            CalloutReply::NotSent if !self.tries.doubt => return self.not_acted(env),
+            CalloutReply::NotSent if !self.tries.doubt => return self.not_acted("it cannot be reached", env),
             // Nothing was done for this request, and its client can send it again: it is not kept waiting for a facilitator that is not there.
             CalloutReply::NotSent if self.tries.resumed && self.tries.made == 1 => return self.unknown("it cannot be reached", None, env),
             CalloutReply::NotSent => Settle::Unknown {
@@ -197,8 +199,13 @@ impl Settlement {
             Settle::Refused {
                 refusal: Refusal::InvalidSignature,
                 transaction: None,
-                ..
-            } if self.sale.proven => self.not_acted(env),
+                reason,
+            } if self.sale.proven => {
+                env.notes
+                    .warnings
+                    .push(contradiction(self.sale.facilitator(env), Endpoint::Settle, &reason));
+                self.not_acted(&reason, env)
+            }
             Settle::Refused {
                 reason,
                 refusal,
@@ -206,9 +213,11 @@ impl Settlement {
             } => {
                 match (&self.waits, &transaction) {
                     (Waits::Request(_) | Waits::Headers(_), None) => self.sale.hold.release(env),
-                    // It has bought its answer, or a transaction that failed, for which the facilitator has paid the network: there is
-                    // no reason why it should not fail again.
-                    (Waits::End { .. }, _) | (_, Some(_)) => self.sale.hold.spend(env),
+                    // A transaction that failed, for which the facilitator has paid the network: there is no reason why it should not
+                    // fail again.
+                    (Waits::Request(_) | Waits::Headers(_), Some(_)) => self.sale.hold.waste(env),
+                    // It has bought its answer.
+                    (Waits::End { .. }, _) => self.sale.hold.spend(env),
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
@@ -218,7 +227,10 @@ impl Settlement {
             }
             // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
-                self.sale.hold.spend(env);
+                match self.waits {
+                    Waits::Request(_) | Waits::Headers(_) => self.sale.hold.waste(env),
+                    Waits::End { .. } => self.sale.hold.spend(env),
+                }
                 self.refused(Refusal::NonceAlreadyUsed, &reason, transaction, env)
             }
             Settle::Unknown { why, transaction } => self.doubtful(&why, transaction, env),
@@ -227,7 +239,7 @@ impl Settlement {
 
     /// The facilitator certainly has done nothing: another one may be asked, where the payment is not bound to this one. What was
     /// delivered is worth waiting for this one.
-    fn not_acted(mut self, env: &mut Env<'_>) -> Released {
+    fn not_acted(mut self, why: &str, env: &mut Env<'_>) -> Released {
         let next = self.sale.offer(env).and_then(|offer| env.supported.next(&offer, &self.sale.ready));
         if let Some(ready) = next {
             self.sale.ready = ready;
@@ -240,7 +252,7 @@ impl Settlement {
             Waits::Request(_) | Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
             Waits::End { .. } => match self.tries.again_in(&self.sale, env) {
                 Some(ms) => Released::Again(Box::new(self), ms),
-                None => Released::End(unsettled(&self.sale, "it cannot be reached", env)),
+                None => Released::End(unsettled(&self.sale, why, env)),
             },
         }
     }
@@ -295,6 +307,7 @@ impl Settlement {
             let earned = amount.millionths(offer.asset.decimals);
             env.notes.event(Note::Earned(offer.asset.symbol.clone(), network, earned));
         }
+        trust::refund(&sale, amount, env);
         match waits {
             Waits::Request(edits) => {
                 let delivery = Delivery::first(sale, settled, amount, env);
@@ -306,7 +319,6 @@ impl Settlement {
             }
             Waits::End { place } => {
                 sale.hold.spend(env);
-                trust::refund(&sale, amount, env);
                 // How much it was is what the client of a metered answer wants to know, whether or not the facilitator repeats it.
                 let said = settled.amount.clone().unwrap_or_else(|| amount.0.to_string());
                 let receipt = sale.receipt(&settled.transaction, Some(&said), None, env);
@@ -375,7 +387,7 @@ fn not_sent(sale: &Sale, env: &mut Env<'_>) -> Answer {
     refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "")
 }
 
-/// The facilitator certainly did not get the request, and the client has had its answer: the payment buys no other one.
+/// The facilitator certainly did nothing, and the client has had its answer: the payment buys no other one.
 fn unsettled(sale: &Sale, why: &str, env: &mut Env<'_>) -> EndEffect {
     sale.hold.keep_closed(env);
     env.notes.event(Note::Settled("unavailable"));

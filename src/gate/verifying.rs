@@ -1,6 +1,7 @@
 //! Waiting for /verify: before the request goes on, or while the backend is at work.
 
 use super::Gate;
+use super::admission::Admission;
 use super::answer::{deny, refuse};
 use super::delivery::Delivery;
 use super::edits::Edits;
@@ -191,10 +192,9 @@ impl Verifying {
                 reason,
             } if self.sale.proven => {
                 env.notes.event(Note::Verified("contradicted"));
-                env.notes.warnings.push(format!(
-                    "facilitator {}: /verify: {reason}, of a signature that was found good here: its node is down, or the token's EIP-712 name or version is not what the configuration says",
-                    self.sale.facilitator(env)
-                ));
+                env.notes
+                    .warnings
+                    .push(contradiction(self.sale.facilitator(env), Endpoint::Verify, &reason));
                 request(Dispatch::verify_elsewhere(self.sale, self.stage, env))
             }
             Verify::Refused { reason, refusal } => {
@@ -220,6 +220,14 @@ impl Verifying {
     fn valid(self, payer: Option<String>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
         let Self { mut sale, stage, .. } = self;
         env.notes.event(Note::Verified("valid"));
+        if !sale.proven {
+            // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
+            if sale.payer.is_empty() {
+                sale.payer = payer.unwrap_or_default();
+            }
+            let admission = Admission::of(&sale, env);
+            sale.hold.admit(admission);
+        }
         if let Err(denied) = sale.hold.confirm(env) {
             let answer = deny(env, &sale.order, denied);
             return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer)));
@@ -232,10 +240,6 @@ impl Verifying {
                 return (gate, VerifiedEffect::Response(effect));
             }
         };
-        // Only where the payment itself does not say who pays (Solana) is the facilitator's word taken for it.
-        if sale.payer.is_empty() {
-            sale.payer = payer.unwrap_or_default();
-        }
         let (gate, effect) = match sale.route(env).map(|route| &route.flow) {
             Some(Flow::Upfront) => settle_first(sale, edits, env),
             _ => go_on(sale, edits, env),
@@ -269,6 +273,14 @@ impl Verifying {
         env.notes.attribute("outcome", "gone_while_verifying");
         self.sale.hold.release(env);
     }
+}
+
+/// What to tell an operator whose facilitator refuses a signature that was found good here.
+pub(super) fn contradiction(facilitator: &str, endpoint: Endpoint, reason: &str) -> String {
+    format!(
+        "facilitator {facilitator}: {}: {reason}, of a signature that was found good here: its node is down, or the token's EIP-712 name or version is not what the configuration says",
+        endpoint.path()
+    )
 }
 
 /// No verdict: the payment is not at fault and may be sent again.

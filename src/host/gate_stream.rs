@@ -168,9 +168,10 @@ impl GateStream {
         }
     }
 
-    /// Whether the answer waits for its settlement.
+    /// Whether the answer waits for its settlement. Where the request does, the answer is Envoy's own: nothing would let it go on.
     fn held(&self) -> Action {
-        if self.worker.waits(self.context) || self.gate.holds_response() {
+        let waits = matches!(self.gate, Gate::Settling) && self.worker.waits(self.context);
+        if waits || self.gate.holds_response() {
             Action::Pause
         } else {
             Action::Continue

@@ -32,8 +32,37 @@ impl Bans {
         until: UnixSeconds,
         now: UnixSeconds,
     ) -> Result<(), Contended> {
+        self.edit(store, payer, until, now, |_| true).map(|_| ())
+    }
+
+    /// The same for a payer that is not banned already; whether it was not, which one of many who ask at once is told.
+    ///
+    /// # Errors
+    ///
+    /// [`Contended`]: the payer is not banned.
+    pub fn ban_first(
+        &self,
+        store: &(impl SharedStore + ?Sized),
+        payer: &ClaimKey,
+        until: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Result<bool, Contended> {
+        self.edit(store, payer, until, now, |banned| !banned)
+    }
+
+    fn edit(
+        &self,
+        store: &(impl SharedStore + ?Sized),
+        payer: &ClaimKey,
+        until: UnixSeconds,
+        now: UnixSeconds,
+        wanted: impl Fn(bool) -> bool,
+    ) -> Result<bool, Contended> {
         update(store, &self.buckets.name_of(payer), |bytes| {
             let mut bucket = Bucket::read(bytes, Some(payer), now);
+            if !wanted(bucket.found.is_some()) {
+                return Edit::Keep(false);
+            }
             if bucket.found.is_none() && bucket.others() >= self.buckets.capacity() {
                 bucket.drop_first_to_end();
             }
@@ -43,7 +72,7 @@ impl Bans {
                 state: State::Spent,
                 expiry: before.max(until),
             };
-            Edit::Write(bucket.write(Some(record)), ())
+            Edit::Write(bucket.write(Some(record)), true)
         })
     }
 
@@ -105,6 +134,23 @@ mod tests {
         bans.ban(&store, &payer(room), NOW.plus(50), NOW).unwrap();
         let banned = |number| bans.banned(&store, &payer(number), NOW).is_some();
         assert!(!banned(room - 1) && banned(room) && (0..room - 1).all(banned));
+    }
+
+    #[test]
+    fn one_of_many_is_the_first() {
+        let (bans, store) = (Bans::new(1000), MemoryStore::new());
+        for _ in 0..200 {
+            let store = MemoryStore::new();
+            let ban = || bans.ban_first(&store, &payer(1), NOW.plus(9), NOW) == Ok(true);
+            let firsts: usize = std::thread::scope(|scope| {
+                let asked: Vec<_> = (0..4).map(|_| scope.spawn(ban)).collect();
+                asked.into_iter().map(|asked| usize::from(asked.join().unwrap())).sum()
+            });
+            assert_eq!(firsts, 1);
+        }
+        assert_eq!(bans.ban_first(&store, &payer(1), NOW, NOW), Ok(true));
+        assert_eq!(bans.ban_first(&store, &payer(1), NOW.plus(9), NOW), Ok(false));
+        assert_eq!(bans.ban_first(&store, &payer(1), NOW.plus(9), NOW.plus(1)), Ok(true));
     }
 
     #[test]

@@ -166,9 +166,13 @@ impl Entitlements {
                 times,
                 until,
             } = *undelivered;
+            // It has outlasted its record, which knew how many had begun before.
+            if is_new && begun && right == Right::Again {
+                return (Put::Keep, false);
+            }
             record.begun = record.begun.saturating_add(u8::from(begun));
-            // The first of several is one of several.
-            let several = right == Right::More || (right == Right::First && !is_new);
+            // The first of several is one of several. What has outlasted the time of all of them can be had by itself.
+            let several = right != Right::Again && !is_new;
             match request {
                 _ if begun && record.begun > times => record.again = Again::Never,
                 _ if several => {
@@ -453,6 +457,39 @@ mod tests {
         assert!(world.give_back(Right::More, false));
         world.now = NOW.plus(61);
         assert_eq!(world.take(WANTED), Ok(None));
+    }
+
+    #[test]
+    fn what_outlasts_its_record_does_not_begin_anew() {
+        let world = World::new();
+        let give_back = |right, begun, now| {
+            let undelivered = Undelivered {
+                times: 2,
+                until: UnixSeconds(now).plus(10),
+                ..undelivered(right, begun)
+            };
+            world
+                .all
+                .give_back(&world.store, &KEY, &purchase(), &undelivered, UnixSeconds(now))
+                .unwrap()
+        };
+        let take = |now| {
+            world
+                .all
+                .take(&world.store, &KEY, &WANTED, UnixSeconds(now))
+                .unwrap()
+                .map(|(right, _)| right)
+        };
+        assert!(give_back(Right::First, true, 1_000));
+        assert_eq!(take(1_001), Some(Right::Again));
+        // Its answer takes longer than the window, and there are two more tries at most.
+        assert!(!give_back(Right::Again, true, 1_100));
+        assert_eq!(take(1_101), None);
+        // One of several, whose payment has expired meanwhile.
+        assert!(give_back(Right::More, true, 1_200));
+        assert_eq!(take(1_201), Some(Right::Again));
+        assert!(give_back(Right::Again, false, 1_300));
+        assert_eq!(take(1_301), Some(Right::Again));
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Identifiers {
         })
     }
 
+    /// What an identifier stands for.
+    pub fn meaning(&self, store: &(impl SharedStore + ?Sized), key: &ClaimKey, now: UnixSeconds) -> Option<Meaning> {
+        self.table.get(store, key, now)?.contents.try_into().ok()
+    }
+
     /// Forgets an identifier, if it stands for this: nothing was paid.
     ///
     /// # Errors
@@ -92,6 +97,7 @@ mod tests {
         assert_eq!((bind(1, now), bind(1, now), bind(2, now)), (Bound::New, Bound::Same, Bound::Other));
         all.forget(&store, &key, &[2; 16], now).unwrap();
         assert_eq!(bind(2, now), Bound::Other);
+        assert_eq!(all.meaning(&store, &key, now), Some([1; 16]));
         all.forget(&store, &key, &[1; 16], now).unwrap();
         assert_eq!((bind(2, now), bind(1, UnixSeconds(1_060))), (Bound::New, Bound::Other));
         assert_eq!(bind(1, UnixSeconds(1_061)), Bound::New);

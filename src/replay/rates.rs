@@ -24,6 +24,10 @@ pub struct TooMuch {
     pub again_in_ms: u64,
 }
 
+/// The window that a request was counted in, by its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window(u64);
+
 /// What the records in a store say, by payer: 46 bytes for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rates {
@@ -50,7 +54,7 @@ impl Rates {
         limits: &RateLimits,
         amount: u64,
         now_ms: u64,
-    ) -> Result<Result<(), TooMuch>, Contended> {
+    ) -> Result<Result<Window, TooMuch>, Contended> {
         self.table.edit(store, payer, seconds(now_ms), |entry| {
             let found = entry.and_then(|entry| Rate::decode(&entry.contents));
             let mut rate = found.unwrap_or(Rate {
@@ -75,19 +79,26 @@ impl Rates {
             rate.requests = rate.requests.saturating_add(1);
             rate.spent = rate.spent.saturating_add(amount);
             rate.rests_ms = now_ms.saturating_add(limits.cooldown_ms);
-            (rate.put(), Ok(()))
+            (rate.put(), Ok(Window(rate.ends_ms)))
         })
     }
 
-    /// Takes back money that was not paid after all. The request stays counted.
+    /// Takes back money that was not paid after all, unless the window in which it was counted has ended. The request stays counted.
     ///
     /// # Errors
     ///
     /// [`Contended`]: it stays counted until its window ends.
-    pub fn refund(&self, store: &(impl SharedStore + ?Sized), payer: &ClaimKey, amount: u64, now_ms: u64) -> Result<(), Contended> {
+    pub fn refund(
+        &self,
+        store: &(impl SharedStore + ?Sized),
+        payer: &ClaimKey,
+        amount: u64,
+        window: Window,
+        now_ms: u64,
+    ) -> Result<(), Contended> {
         self.table.edit(store, payer, seconds(now_ms), |entry| {
             match entry.and_then(|entry| Rate::decode(&entry.contents)) {
-                Some(mut rate) if rate.ends_ms > now_ms && amount > 0 => {
+                Some(mut rate) if rate.ends_ms == window.0 && amount > 0 => {
                     rate.spent = rate.spent.saturating_sub(amount);
                     (rate.put(), ())
                 }
@@ -190,11 +201,23 @@ mod tests {
         assert_eq!(world.count(&LIMITS, 1, NOW + 20_000), Some(40_000));
         assert_eq!(world.count(&LIMITS, 1_000, NOW + 60_000), None);
         assert_eq!(world.count(&LIMITS, 1, NOW + 60_001), Some(59_999));
-        // What was not paid after all can be spent.
-        let payer = ClaimKey::from_bytes([1; 16]);
-        world.rates.refund(&world.store, &payer, 1_000, NOW + 60_002).unwrap();
-        assert_eq!(world.count(&LIMITS, 1_000, NOW + 60_003), None);
         assert_eq!(world.count(&LIMITS, 1_001, NOW + 500_000), Some(60_000));
+    }
+
+    #[test]
+    fn what_was_not_paid_after_all_can_be_spent_in_its_window() {
+        let (world, payer) = (World::new(), ClaimKey::from_bytes([1; 16]));
+        let count = |amount, now_ms| world.rates.count(&world.store, &payer, &LIMITS, amount, now_ms).unwrap();
+        let refund = |window, now_ms| world.rates.refund(&world.store, &payer, 1_000, window, now_ms).unwrap();
+        let first = count(1_000, NOW).unwrap();
+        refund(first, NOW + 1);
+        assert_eq!(count(1_000, NOW + 2), Ok(first));
+        // Of the next one it takes nothing.
+        let second = count(1_000, NOW + 60_000).unwrap();
+        refund(first, NOW + 60_001);
+        assert!(count(1, NOW + 60_002).is_err());
+        refund(second, NOW + 60_003);
+        assert_eq!(count(1_000, NOW + 60_004), Ok(second));
     }
 
     #[test]

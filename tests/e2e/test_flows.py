@@ -2,11 +2,13 @@
 
 import pytest
 
+from stack.envoy import route
+
 from .checks import alive, paid, refused, unpaid
 from .facilitator import garbage, hang, ok, refuse
 from .payments import pay
 from .wire import eventually
-from .world import BASE, SOLANA_OFFER, UPTO, World, changed, price
+from .world import BASE, ROUTES, SOLANA_OFFER, UPTO, World, changed, price
 
 
 @pytest.fixture(scope="module")
@@ -16,6 +18,7 @@ def flows(worlds) -> World:
     tokens = {"per_token": {"input": "$0", "output": "$0.00001", "max_output": 1000}}
     config = changed(routes=[
         {"name": "upfront", "match": {"path": "/upfront"}, "flow": "upfront", **cent},
+        {"name": "idle", "match": {"path": "/idle"}, "flow": "upfront", **cent},
         {"name": "overlap", "match": {"path": "/overlap"}, "verify": "overlap", **cent},
         {"name": "local", "match": {"path": "/local"}, "verify": "local", **cent},
         {"name": "metered", "match": {"path": "/metered"}, "verify": "overlap", "flow": "metered", "accept": [UPTO],
@@ -27,7 +30,8 @@ def flows(worlds) -> World:
         return world.everywhere(lambda: len(world.accepts("/local")) == 2 and
                                 world.call("/metered", **asks).status == 402)
 
-    return worlds.world("flows", config, ready=ready)
+    routes = [route("/idle", name="idle", action={"idle_timeout": "1s"}), *ROUTES]
+    return worlds.world("flows", config, routes=routes, ready=ready)
 
 
 
@@ -109,6 +113,23 @@ def test_a_client_that_leaves_while_it_pays_has_paid(flows, protocol):
     eventually(lambda: flows.call("/upfront", payment=payment).status != 409, "the payment is not in use any more")
     unpaid(flows, flows.call("/upfront", payment=payment), 402, "nonce_already_used")
     assert flows.backend.requests(test_id) == []
+    alive(flows)
+
+
+def test_what_envoy_answers_meanwhile_is_an_answer(flows, protocol):
+    """Envoy gives up a request that is being paid for: its answer comes whole, and the payment buys the backend's afterwards."""
+    payment = flows.payment("/idle")
+    flows.facilitator.script(payment.payload, settle=hang())
+    exchange, test_id = flows.open("/idle", payment=payment, protocol=protocol)
+    gate = flows.facilitator.gate(payment.payload)
+    gate.await_reached()
+    answer = exchange.response()
+    assert answer.status == 504 and answer.clean and answer.body == b"stream timeout", answer
+    assert flows.envoy.access_log(test_id=test_id)["x402_outcome"] == "settling"
+    gate.release()
+    eventually(lambda: flows.call("/idle", payment=payment, test_id=test_id).status == 200, "the answer is served after all")
+    assert len(flows.backend.requests(test_id)) == 1 and flows.count(payment, "settle") == 1
+    unpaid(flows, flows.call("/idle", payment=payment), 402, "nonce_already_used")
     alive(flows)
 
 

@@ -11,8 +11,9 @@ use x402_envoy::gate::{
 use x402_envoy::pricing::{Former, Place};
 use x402_envoy::reader::BodyFacts;
 use x402_envoy::replay::{Claims, MemoryStore, UnixSeconds};
-use x402_envoy::supported::Table;
+use x402_envoy::supported::{Table, share};
 use x402_envoy::x402::Answer;
+use x402_envoy::x402::facilitator::Supported;
 
 pub const TOKEN: CalloutToken = CalloutToken(7);
 pub const VALID: CalloutReply<'static> = CalloutReply::Answered {
@@ -203,4 +204,25 @@ pub fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 
 pub fn body(answer: &Answer) -> Value {
     serde_json::from_slice(&answer.body).unwrap()
+}
+
+/// A world with these settings that sells on Solana, a payment that nobody here can check, and who pays it.
+pub fn solana(more: &Value) -> (World, Vec<u8>, String) {
+    let vectors: Value = serde_json::from_str(include_str!("../wire/solana.json")).unwrap();
+    let network = "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp";
+    let mut configuration = configuration();
+    configuration["pay_to"] = json!({"solana": vectors["seller"]});
+    configuration["accept"] = json!([{"scheme": "exact", "network": network, "asset": "USDC", "max_timeout": "60s"}]);
+    configuration["settlement"] = json!({});
+    for (name, value) in more.as_object().unwrap() {
+        configuration[name] = value.clone();
+    }
+    let mut world = World::with(&configuration);
+    let said = json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": network, "extra": {"feePayer": vectors["fee_payer"]}}]});
+    let said = Supported::parse(said.to_string().as_bytes()).unwrap();
+    share(&world.store, &world.config, 0, Some(said), UnixSeconds(world.now));
+    world.table.refresh(&world.store, &world.config);
+    let accepted = world.challenge()["accepts"][0].clone();
+    let payment = v2(&accepted, json!({"transaction": vectors["vectors"][0]["transaction"]}));
+    (world, base64(&payment), vectors["payer"].as_str().unwrap().to_owned())
 }
