@@ -10,9 +10,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::unbase64;
-use support::world::{SETTLED, World, body, configuration};
-use x402_envoy::gate::{CalloutReply, Note, Released, RequestEffect, Settlement};
+use support::world::{SETTLED, TOKEN, World, body, configuration};
+use support::{Payer, Terms, base64, unbase64, v2};
+use x402_envoy::gate::{CalloutReply, Note, Released, RequestEffect, Settlement, VerifiedEffect};
 
 const GARBAGE: CalloutReply<'static> = CalloutReply::Answered {
     status: 502,
@@ -274,4 +274,35 @@ fn a_settlement_that_is_still_under_way_is_not_taken_over() {
     world.env(|env| settlement.leave_pending(env));
     assert_eq!(world.refused(&[("payment-signature", &payment)]).status, 503);
     assert_eq!(receipt(world.settled(settlement, &SETTLED))["success"], true);
+}
+
+/// A smart wallet's payment is claimed once the facilitator has vouched for it, which it does not when it has just settled it.
+#[test]
+fn a_pending_payment_of_a_smart_wallet_is_not_challenged() {
+    let mut world = world(&json!({"retries": 0, "accept_used_nonce_up_to": "0"}));
+    let accepted = world.challenge()["accepts"][0].clone();
+    let mut payload = Terms::good(1).payload(&Payer::new(1));
+    payload["signature"] = format!("0x{}", "ab".repeat(100)).into();
+    let payment = base64(&v2(&accepted, payload));
+    let headers: [(&str, &[u8]); 1] = [("payment-signature", &payment)];
+    let (mut late, _) = world.verifying(&headers);
+    let settlement = world.settling(&headers);
+    assert_eq!(
+        world.refused(&headers).status,
+        409,
+        "nobody is asked about what another request has claimed"
+    );
+    pending(world.settled(settlement, &CalloutReply::Lost));
+    assert_eq!(world.refused(&headers).status, 503);
+    // It was asked about before: the answer is that of a settlement that went through.
+    let used = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"isValid":false,"invalidReason":"invalid_exact_evm_nonce_already_used"}"#,
+    };
+    match world.env(|env| late.on_verified(TOKEN, &used, env)) {
+        Some(VerifiedEffect::Request(RequestEffect::Answer(answer))) => {
+            assert_eq!((answer.status, body(&answer)["error"].as_str()), (503, Some("settlement_pending")));
+        }
+        _ => panic!("not answered"),
+    }
 }

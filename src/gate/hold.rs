@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::env::{Env, Note};
-use crate::replay::{Change, ClaimKey, Contended, Held, UnixSeconds};
+use crate::replay::{self, Change, ClaimKey, Contended, Held, UnixSeconds};
 use crate::replay::{Exceeded, Limits, Opened, Trust};
 use crate::x402::Refusal;
 
@@ -95,6 +95,24 @@ impl Hold {
                 self.release(env);
                 Err(refusal(exceeded))
             }
+        }
+    }
+
+    /// Whether the claim could be taken now, for a payment that nobody has vouched for yet: what others make of the same payment is looked
+    /// at, and nothing is changed.
+    ///
+    /// # Errors
+    ///
+    /// Why the payment cannot be used now.
+    pub(super) fn is_free(&self, env: &Env<'_>) -> Result<(), Refusal> {
+        if self.state != State::Wanted {
+            return Ok(());
+        }
+        match env.claims.state(env.store, &self.key, env.now) {
+            None => Ok(()),
+            Some(replay::State::InUse | replay::State::Retaken) => Err(Refusal::PaymentInUse),
+            Some(replay::State::Pending | replay::State::Left) => Err(Refusal::SettlementPending),
+            Some(replay::State::Spent) => Err(Refusal::NonceAlreadyUsed),
         }
     }
 

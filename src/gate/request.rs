@@ -213,7 +213,7 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
     let held = sale.hold.check(env).and_then(|()| match claiming {
-        Claiming::OnceVerified => Ok(()),
+        Claiming::OnceVerified => sale.hold.is_free(env),
         Claiming::AtOnce => take(sale, env),
     });
     held.map_err(|refusal| refuse(env, &sale.order, refusal, None, ""))

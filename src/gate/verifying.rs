@@ -174,8 +174,12 @@ impl Verifying {
             Verify::Refused { reason, refusal } => {
                 env.notes.event(Note::Verified("refused"));
                 env.notes.attribute("payer", &*self.sale.payer);
+                // A payment that was not claimed may be in other hands meanwhile, and refused because it is being settled.
+                let answer = match self.sale.hold.is_free(env) {
+                    Ok(()) => refuse(env, &self.sale.order, refusal, Some(&reason), ""),
+                    Err(refusal) => refuse(env, &self.sale.order, refusal, None, ""),
+                };
                 self.sale.hold.release(env);
-                let answer = refuse(env, &self.sale.order, refusal, Some(&reason), "");
                 request((Gate::Answered, RequestEffect::Answer(answer)))
             }
             Verify::Unusable { why } => {
