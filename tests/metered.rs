@@ -476,6 +476,18 @@ fn a_payment_that_expires_soon_buys_no_metered_answer() {
     }
 }
 
+/// It may have been settled, however short the time that is left.
+#[test]
+fn a_pending_payment_that_expires_soon_is_not_challenged() {
+    let mut chat = Chat::streamed();
+    let settlement = chat.settles(USAGE);
+    assert!(finished(chat.world.settled(settlement, &CalloutReply::Lost)).is_none());
+    for _ in 0..2 {
+        assert_eq!(chat.again(), (503, "settlement_pending".into()));
+        chat.world.now += 200;
+    }
+}
+
 /// A metered request of the first payer with this nonce: the facilitator is asked, or the answer's status and reason.
 fn asked(world: &mut World, nonce: u64) -> Result<Gate, (u16, String)> {
     match send(world, true, nonce) {

@@ -98,8 +98,7 @@ impl Hold {
         }
     }
 
-    /// Whether the claim could be taken now, for a payment that nobody has vouched for yet: what others make of the same payment is looked
-    /// at, and nothing is changed.
+    /// Whether the claim could be taken now: what others make of the same payment is looked at, and nothing is changed.
     ///
     /// # Errors
     ///

@@ -208,7 +208,11 @@ fn hold(sale: &mut Sale, claiming: Claiming, env: &mut Env<'_>) -> Result<(), An
         return Err(refuse_for(seconds, env, &sale.order, Refusal::PayerBanned, None, ""));
     }
     if let Some(detail) = trust::too_short(sale, env) {
-        return Err(refuse(env, &sale.order, Refusal::ValidBefore, None, &detail));
+        // Unless its settlement is in doubt: then nobody is told to sign another one.
+        return Err(match sale.hold.is_free(env) {
+            Ok(()) => refuse(env, &sale.order, Refusal::ValidBefore, None, &detail),
+            Err(refusal) => refuse(env, &sale.order, refusal, None, ""),
+        });
     }
     let trust = trust::of(sale, env);
     sale.hold.entrust(trust);
