@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::agenda::Cut;
-use super::shop::{COMPLETION, Flow, ROUTES, Way};
+use super::shop::{COMPLETION, FORGED, Flow, ROUTES, Way};
 use super::world::World;
 
 pub type Headers = Vec<(&'static [u8], &'static [u8])>;
@@ -119,7 +119,7 @@ pub fn script(world: &World, visit: usize) -> VecDeque<Step> {
         }
         _ => {
             let metered = ROUTES[route].flow == Flow::Metered && way.is_some_and(Way::is_upto);
-            let mut headers: Headers = vec![(b"payment-response", b"forged")];
+            let mut headers: Headers = vec![(b"payment-response", FORGED.as_bytes())];
             if way.is_some_and(Way::is_upto) && random.chance(if metered { 60 } else { 600 }) {
                 let (value, amount) = *random.pick(&OVERRIDES);
                 headers.push((b"settlement-overrides", value));

@@ -1,7 +1,8 @@
 //! One worker: what `src/host` does between Envoy and the gate, and nothing that decides.
 //!
-//! `stream` has the streams, `root` the settlements, `store` the shared data. The names are those of `src/host`.
+//! `stream` has the requests, `response` their answers, `root` the settlements, `store` the shared data. The names are those of `src/host`.
 
+mod response;
 pub mod root;
 pub mod store;
 pub mod stream;

@@ -16,6 +16,7 @@
 
 mod agenda;
 mod backend;
+mod bounds;
 mod chain;
 mod client;
 mod facilitator;

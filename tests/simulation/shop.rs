@@ -17,6 +17,8 @@ pub const SETTLERS: [&str; 2] = [
     "0x70997970C51812dc3A010C7d01b50e0d17dc79C8",
     "0x3C44CdDdB6a900fa2b585dd299e03d12FA4293BC",
 ];
+/// What clients and backends say in headers that only the filter may set.
+pub const FORGED: &str = "forged";
 /// Part of a prompt, and of an answer: found nowhere but there.
 pub const PROMPT: &str = "my-secret-question";
 pub const COMPLETION: &str = "my-secret-answer";

@@ -11,7 +11,7 @@ use super::super::invariants::{self, Conclusion};
 use super::super::world::World;
 use super::Worker;
 use super::store::Shared;
-use super::stream::Answering;
+use super::stream::{Answering, apply};
 
 /// A settlement that the root has.
 pub struct Job {
@@ -188,11 +188,15 @@ impl Worker {
         let mut stream = self.streams.remove(&context).unwrap();
         match effect {
             Released::Again(..) => {}
-            Released::Forward(_, gate) => {
+            Released::Forward(edits, gate) => {
+                apply(&edits, &mut stream.headers);
                 self.root(root).left.insert(context, *gate);
                 self.paid(world, &mut stream);
             }
-            Released::Edit(_) => self.response_goes_on(world, &mut stream),
+            Released::Edit(edits) => {
+                apply(&edits, &mut stream.headers);
+                self.response_goes_on(world, &mut stream);
+            }
             Released::Answer(answer) => self.answer(world, &mut stream, &answer),
             Released::End(end) => {
                 if stream.answering != Answering::EndPaused {

@@ -2,18 +2,16 @@
 
 use std::collections::VecDeque;
 
-use x402_envoy::gate::{
-    CalloutToken, EndEffect, Gate, Next, Request, RequestEffect, Response, ResponseEffect, Settlement, VerifiedEffect, open,
-};
+use x402_envoy::gate::{CalloutToken, Edits, Gate, Request, RequestEffect, Response, ResponseEffect, Settlement, VerifiedEffect, open};
 use x402_envoy::pricing::End;
 use x402_envoy::x402::Answer;
 
-use super::super::agenda::{Cut, Event};
+use super::super::agenda::Event;
 use super::super::backend::{Step, mishap, script};
 use super::super::client::{self, Errand, Outcome};
 use super::super::facilitator::{self, Reply};
 use super::super::invariants;
-use super::super::shop::{ROUTES, Route, place};
+use super::super::shop::{FORGED, ROUTES, Route, place};
 use super::super::world::World;
 use super::Worker;
 use super::root::Job;
@@ -43,9 +41,22 @@ pub enum Answering {
     Over,
 }
 
+/// Names, in lower case, and values.
+pub type Headers = Vec<(String, String)>;
+
+/// Changes headers as Envoy does.
+pub fn apply(edits: &Edits, headers: &mut Headers) {
+    headers.retain(|(name, _)| !edits.remove.iter().any(|removed| **removed == **name));
+    for (name, value) in &edits.set {
+        headers.retain(|(old, _)| old != name);
+        headers.push(((*name).into(), value.clone()));
+    }
+    headers.extend(edits.add.iter().map(|(name, value)| ((*name).into(), value.clone())));
+}
+
 /// Whether a filter lets something go on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Action {
+pub enum Action {
     Continue,
     Pause,
 }
@@ -58,20 +69,18 @@ pub struct Stream {
     pub answering: Answering,
     /// The call to /verify that it waits for.
     pub token: Option<u32>,
-    context: u32,
-    script: VecDeque<Step>,
-    longest_ms: Option<u64>,
+    pub context: u32,
+    /// The request's headers, until it goes on; then the answer's.
+    pub headers: Headers,
+    pub script: VecDeque<Step>,
+    pub longest_ms: Option<u64>,
     /// The answer's status, and whether it is the backend's.
-    status: (u16, bool),
+    pub status: (u16, bool),
     /// How it has ended, if it has.
-    ended: Option<(End, Outcome)>,
+    pub ended: Option<(End, Outcome)>,
 }
 
 impl Stream {
-    pub fn context(&self) -> u32 {
-        self.context
-    }
-
     /// Whether it goes on only if somebody lets it.
     pub fn waits(&self) -> bool {
         self.asking == Asking::Paused || matches!(self.answering, Answering::Paused | Answering::EndPaused)
@@ -114,17 +123,17 @@ impl Worker {
         let visit = world.visit(errand);
         let (context, root) = (self.new_context(), self.newest());
         let route = &ROUTES[errand.route];
-        let payment = errand.payment.map(|payment| {
+        let mut headers: Headers = vec![("x-x402-payer".into(), FORGED.into()), ("accept".into(), "*/*".into())];
+        headers.extend(errand.payment.map(|payment| {
             let crowd = world.crowd.borrow();
             let payment = &crowd.payments[payment];
-            (payment.header, payment.value.clone())
-        });
-        let mut headers: Vec<(&[u8], &[u8])> = vec![(b"x-x402-payer", b"forged")];
-        headers.extend(payment.iter().map(|(name, value)| (name.as_bytes(), &**value)));
+            (payment.header.into(), String::from_utf8(payment.value.clone()).unwrap())
+        }));
+        let seen: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let request = Request {
             place: place(route),
             scheme: b"https",
-            headers: &headers,
+            headers: &seen,
             body: route.tokens.then_some(&world.shop.chat),
         };
         let (gate, effect) = self.with_env(world, Some(visit), |env| open(&request, env));
@@ -136,6 +145,7 @@ impl Worker {
             answering: Answering::Nothing,
             token: None,
             context,
+            headers,
             script: VecDeque::new(),
             longest_ms: None,
             status: (0, false),
@@ -187,7 +197,7 @@ impl Worker {
             );
         }
         stream.asking = Asking::On;
-        invariants::forwarded(world, stream.visit);
+        invariants::forwarded(world, stream.visit, &std::mem::take(&mut stream.headers));
         stream.script = script(world, stream.visit);
         let (worker, vm, context) = (self.index, self.vm, stream.context);
         if let Some((after_ms, how)) = mishap(world) {
@@ -196,7 +206,7 @@ impl Worker {
         self.next_step(world, stream);
     }
 
-    fn next_step(&self, world: &World, stream: &Stream) {
+    pub fn next_step(&self, world: &World, stream: &Stream) {
         if let Some(step) = stream.script.front() {
             let (worker, vm, context) = (self.index, self.vm, stream.context);
             world.plan(world.now_ms() + step.after_ms(), Event::Backend { worker, vm, context });
@@ -207,7 +217,10 @@ impl Worker {
     fn carry_out(&mut self, world: &World, stream: &mut Stream, mut effect: RequestEffect) -> Action {
         loop {
             effect = match effect {
-                RequestEffect::Forward(_) => return Action::Continue,
+                RequestEffect::Forward(edits) => {
+                    apply(&edits, &mut stream.headers);
+                    return Action::Continue;
+                }
                 RequestEffect::Answer(answer) => {
                     self.answer(world, stream, &answer);
                     return Action::Pause;
@@ -223,7 +236,9 @@ impl Worker {
                             stream.token = Some(token);
                             let (gate, edits) = waiting.sent(CalloutToken(token));
                             stream.gate = gate;
-                            return if edits.is_some() { Action::Continue } else { Action::Pause };
+                            let Some(edits) = edits else { return Action::Pause };
+                            apply(&edits, &mut stream.headers);
+                            return Action::Continue;
                         }
                         Err(()) => {
                             let (gate, effect) = self.with_env(world, Some(stream.visit), |env| waiting.not_sent(env));
@@ -269,7 +284,7 @@ impl Worker {
         stream.ended = Some((End::Complete, Outcome::Answered(answer.status)));
     }
 
-    fn wait_for(&mut self, world: &World, stream: &Stream, settlement: Box<Settlement>) {
+    pub fn wait_for(&mut self, world: &World, stream: &Stream, settlement: Box<Settlement>) {
         let patience = self.with_env(world, Some(stream.visit), |env| settlement.patience_ms(env));
         let until = patience.map(|ms| world.now_ms() + u64::from(ms));
         self.root(stream.root).waiting.insert(stream.context);
@@ -311,209 +326,17 @@ impl Worker {
         self.keep(world, stream);
     }
 
-    /// The next thing that the backend does.
-    pub fn backend(&mut self, world: &World, mut stream: Stream) {
-        // Headers that are paused hold back all that follows them.
-        if matches!(stream.answering, Answering::Nothing | Answering::On)
-            && stream.asking == Asking::On
-            && let Some(step) = stream.script.pop_front()
-        {
-            world.say(|| format!("  visit {}: the backend: {step:?}", stream.visit));
-            match step {
-                Step::Headers(head) => self.response(world, &mut stream, head.status, head.from_backend, head.ended, &head.headers),
-                Step::Part(_, bytes) => self.body(world, &mut stream, &bytes, false),
-                Step::End(_, bytes) => self.body(world, &mut stream, &bytes, true),
-                Step::Trailers(_) => self.body(world, &mut stream, b"", true),
-                Step::Reset(_) => self.fails(world, &mut stream),
-            }
-        }
-        self.keep(world, stream);
-    }
-
-    /// The backend is gone.
-    fn fails(&mut self, world: &World, stream: &mut Stream) {
-        world.count("backend: reset");
-        match stream.answering {
-            Answering::Nothing if stream.asking == Asking::On => self.response(world, stream, 503, false, true, &[]),
-            _ => stream.ended = Some((End::BackendFailed, Outcome::CutOff)),
-        }
-    }
-
-    /// A stream is cut off.
-    pub fn cut(&mut self, world: &World, mut stream: Stream, how: Cut) {
-        world.say(|| {
-            format!(
-                "  visit {}: cut by {how:?} when it is {:?}, {:?}",
-                stream.visit, stream.asking, stream.answering
-            )
-        });
-        match how {
-            Cut::Client => {
-                world.count(gone(&stream));
-                stream.ended = Some((End::ClientGone, Outcome::CutOff));
-            }
-            Cut::Backend => {
-                if stream.asking == Asking::On {
-                    self.fails(world, &mut stream);
-                }
-            }
-            // Envoy's timeout, while the answer has not left: it answers itself.
-            Cut::Timeout => match stream.answering {
-                Answering::Nothing => self.response(world, &mut stream, 504, false, true, &[]),
-                Answering::Paused => stream.ended = Some((End::BackendFailed, Outcome::Complete(504))),
-                Answering::On | Answering::EndPaused | Answering::Over => {}
-            },
-        }
-        self.keep(world, stream);
-    }
-
-    fn response(&mut self, world: &World, stream: &mut Stream, status: u16, from_backend: bool, ended: bool, headers: &[(&[u8], &[u8])]) {
-        self.take_up(stream);
-        invariants::backend_answered(world, stream.visit, status, from_backend);
-        stream.status = (status, from_backend);
-        if ended {
-            stream.script.clear();
-        }
-        let response = Response {
-            status,
-            from_backend,
-            ended,
-            headers,
-        };
-        let Stream { visit, gate, .. } = &mut *stream;
-        let (effect, longest_ms) = self.with_env(world, Some(*visit), |env| {
-            let longest_ms = gate.longest_ms(env);
-            (gate.on_response(&response, env), longest_ms)
-        });
-        stream.longest_ms = longest_ms;
-        if self.carry_out_response(world, stream, effect) == Action::Continue {
-            self.response_goes_on(world, stream);
-        } else if stream.answering == Answering::Nothing {
-            stream.answering = Answering::Paused;
-        }
-    }
-
-    /// Whether the answer goes on now.
-    fn carry_out_response(&mut self, world: &World, stream: &mut Stream, effect: ResponseEffect) -> Action {
-        if let Some(longest_ms) = stream.longest_ms.filter(|_| stream.gate.has_sold()) {
-            let until = world.now_ms() + longest_ms;
-            self.root(stream.root).limits.insert(stream.context, until);
-            self.tick_at(world, stream.root, until + 1);
-        }
-        match effect {
-            ResponseEffect::Pass | ResponseEffect::Edit(_) => Action::Continue,
-            ResponseEffect::Answer(answer) => {
-                self.answer(world, stream, &answer);
-                Action::Pause
-            }
-            ResponseEffect::Settle(settlement) => {
-                self.wait_for(world, stream, settlement);
-                Action::Pause
-            }
-            ResponseEffect::Wait => Action::Pause,
-        }
-    }
-
-    /// The answer's headers leave.
-    pub fn response_goes_on(&mut self, world: &World, stream: &mut Stream) {
-        if !matches!(stream.answering, Answering::Nothing | Answering::Paused) || stream.asking != Asking::On {
-            invariants::violated(
-                "one resume for each pause",
-                format!("an answer was let go on when it was {:?}, {:?}", stream.asking, stream.answering),
-            );
-        }
-        stream.answering = Answering::On;
-        let claim = world.claim_state(stream.visit);
-        invariants::headers_left(world, stream.visit, stream.status, stream.script.is_empty(), claim);
-        if stream.script.is_empty() {
-            self.completes(stream);
-        } else {
-            self.next_step(world, stream);
-        }
-    }
-
-    fn completes(&self, stream: &mut Stream) {
-        stream.answering = Answering::Over;
-        stream.ended = Some((End::Complete, Outcome::Complete(stream.status.0)));
-    }
-
-    /// A part of the answer's body.
-    fn body(&mut self, world: &World, stream: &mut Stream, bytes: &[u8], last: bool) {
-        if last {
-            invariants::whole(world, stream.visit);
-        }
-        let next = if stream.gate.reads_response() {
-            let Stream { visit, gate, .. } = &mut *stream;
-            let effect = self.with_env(world, Some(*visit), |env| gate.on_response_body(bytes, last, env));
-            world.delivered(stream.visit, effect.bytes.as_deref().unwrap_or(bytes));
-            effect.next
-        } else {
-            world.delivered(stream.visit, bytes);
-            Next::Go
-        };
-        match next {
-            Next::Go if last => self.completes(stream),
-            Next::Go => self.next_step(world, stream),
-            Next::Settle(settlement) => {
-                stream.answering = Answering::EndPaused;
-                self.wait_for(world, stream, settlement);
-            }
-            Next::End(end) => {
-                invariants::left(world, stream.visit, End::Complete, false, true);
-                self.ends(world, stream, &end);
-            }
-        }
-    }
-
-    /// The end of a metered answer leaves, or the answer is broken off.
-    pub fn ends(&mut self, world: &World, stream: &mut Stream, end: &EndEffect) {
-        match end {
-            EndEffect::Finish(words) => {
-                world.count(if words.is_some() {
-                    "metered: receipt"
-                } else {
-                    "metered: no receipt"
-                });
-                self.completes(stream);
-            }
-            EndEffect::Break => {
-                world.count("metered: broken off");
-                stream.ended = Some((End::Interrupted, Outcome::CutOff));
-            }
-        }
-    }
-
-    /// An answer whose time is up.
-    pub fn reset(&mut self, world: &World, mut stream: Stream) {
-        world.count("metered: time is up");
-        stream.ended = Some((End::Interrupted, Outcome::CutOff));
-        self.keep(world, stream);
-    }
-
     /// A request that was paid for goes on with the gate that was left for it.
     pub fn paid(&mut self, world: &World, stream: &mut Stream) {
         self.goes_on(world, stream);
     }
 
     /// Takes up the gate of a request that was paid for while it was paused.
-    fn take_up(&mut self, stream: &mut Stream) {
+    pub fn take_up(&mut self, stream: &mut Stream) {
         if matches!(stream.gate, Gate::Paying)
             && let Some(gate) = self.root(stream.root).left.remove(&stream.context)
         {
             stream.gate = gate;
         }
-    }
-}
-
-/// In which state a client has left.
-fn gone(stream: &Stream) -> &'static str {
-    match (stream.asking, stream.answering, &stream.gate) {
-        (Asking::Paused, _, Gate::Verifying(_)) => "client: left while verifying",
-        (Asking::Paused, ..) => "client: left while settling up front",
-        (_, Answering::Nothing, _) => "client: left before the answer",
-        (_, Answering::Paused, Gate::Verifying(_)) => "client: left while an answer waits for the verdict",
-        (_, Answering::Paused, _) => "client: left while settling",
-        (_, Answering::EndPaused, _) => "client: left while waiting for a receipt",
-        _ => "client: left in mid-answer",
     }
 }
