@@ -9,7 +9,7 @@ use super::agenda::{Cut, Deed, Event};
 use super::shop::{ROUTES, Route, Way};
 use super::support::unbase64;
 use super::support::world::header;
-use super::wallet::{self, Draft, Flaw, PAYERS, Payment, sign};
+use super::wallet::{self, Draft, Flaw, PAYERS, Payment, TUSD, sign};
 use super::world::World;
 
 /// A request that is to be sent.
@@ -123,6 +123,7 @@ pub fn learn(world: &World, route: usize, answer: &Answer) {
         ) {
             ("upto", Some("permit")) => Way::Permit,
             ("upto", _) => Way::Upto,
+            (_, Some("permit2")) if accepted["asset"].as_str().unwrap() == TUSD.to_string() => Way::Token,
             (_, Some("permit2")) => Way::Permit2,
             _ if accepted["network"].as_str().unwrap().starts_with("solana:") => Way::Solana,
             _ => Way::Eip3009,
@@ -226,7 +227,7 @@ fn fresh(world: &World, flaw: Option<Flaw>) -> Errand {
     // What the flaw is in is not in every kind of payment.
     let flaw = flaw.filter(|flaw| match flaw {
         Flaw::Garbage | Flaw::Amount => true,
-        Flaw::Recipient | Flaw::Resource => matches!(way, Way::Eip3009 | Way::Permit2 | Way::Upto),
+        Flaw::Recipient | Flaw::Resource => matches!(way, Way::Eip3009 | Way::Permit2 | Way::Token | Way::Upto),
         Flaw::Signature | Flaw::Expired | Flaw::Early | Flaw::Long => way != Way::Solana,
     });
     let smart = (flaw.is_none() && way != Way::Solana && random.chance(80)).then(|| random.chance(700));
@@ -292,7 +293,7 @@ fn sibling(world: &World, now: u64) {
     let random = &world.random;
     let found = {
         let crowd = world.crowd.borrow();
-        let ways = [Way::Eip3009, Way::Permit2, Way::Upto];
+        let ways = [Way::Eip3009, Way::Permit2, Way::Token, Way::Upto];
         let last = crowd.payments.iter().rev().take(30);
         let fit: Vec<(Way, usize, usize)> = last
             .filter(|payment| payment.flaw.is_none() && payment.smart.is_none() && ways.contains(&payment.way))
@@ -307,7 +308,7 @@ fn sibling(world: &World, now: u64) {
     let ways: &[Way] = if way == Way::Eip3009 {
         &[Way::Eip3009]
     } else {
-        &[Way::Permit2, Way::Upto]
+        &[Way::Permit2, Way::Token, Way::Upto]
     };
     let way = *random.pick(ways);
     let routes: Vec<usize> = (1..ROUTES.len()).filter(|route| ROUTES[*route].ways.contains(&way)).collect();

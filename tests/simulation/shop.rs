@@ -7,7 +7,7 @@ use x402_envoy::reader::{self, BodyFacts};
 
 use super::random::Random;
 use super::support::SELLER;
-use super::wallet::{FEE_PAYER, SOLANA_SELLER, SPENDER};
+use super::wallet::{FEE_PAYER, SOLANA_SELLER, SPENDER, TUSD};
 
 /// Requests are for this host.
 pub const HOST: &str = "api.example.com";
@@ -34,6 +34,8 @@ const CHAT_QUOTE: u64 = 3750;
 pub enum Way {
     Eip3009,
     Permit2,
+    /// Permit2 with another token, whose payments share their nonces with those of all tokens.
+    Token,
     Solana,
     /// `upto` with Permit2.
     Upto,
@@ -85,7 +87,7 @@ impl Route {
     }
 }
 
-const EXACT: &[Way] = &[Way::Eip3009, Way::Permit2, Way::Solana];
+const EXACT: &[Way] = &[Way::Eip3009, Way::Permit2, Way::Token, Way::Solana];
 
 const fn route(name: &'static str, path: &'static str, flow: Flow, start: Start, quote: u64, ways: &'static [Way]) -> Route {
     Route {
@@ -160,6 +162,10 @@ impl Shop {
             .collect();
         let configuration = json!({
             "pay_to": {"eip155": SELLER.to_string(), "solana": SOLANA_SELLER},
+            "assets": [{
+                "symbol": "TUSD", "network": "eip155:84532", "address": TUSD.to_string(), "decimals": 6, "currency": "usd",
+                "eip712": {"name": "Test USD", "version": "1"},
+            }],
             "accept": ROUTES[1].ways.iter().map(|way| offer(*way)).collect::<Vec<_>>(),
             "facilitators": facilitators,
             "settlement": settlement,
@@ -213,13 +219,16 @@ fn configured(route: &Route, metered: &Value) -> Value {
 
 fn offer(way: Way) -> Value {
     let (scheme, network) = match way {
-        Way::Eip3009 | Way::Permit2 => ("exact", "eip155:84532"),
+        Way::Eip3009 | Way::Permit2 | Way::Token => ("exact", "eip155:84532"),
         Way::Solana => ("exact", SOLANA),
         Way::Upto | Way::Permit => ("upto", "eip155:84532"),
     };
     let mut offer = json!({"scheme": scheme, "network": network, "asset": "USDC", "max_timeout": format!("{VALIDITY}s")});
+    if way == Way::Token {
+        offer["asset"] = "TUSD".into();
+    }
     match way {
-        Way::Permit2 | Way::Upto => offer["transfer"] = "permit2".into(),
+        Way::Permit2 | Way::Token | Way::Upto => offer["transfer"] = "permit2".into(),
         Way::Permit => {
             offer["transfer"] = "permit".into();
             offer["spender"] = SPENDER.to_string().into();

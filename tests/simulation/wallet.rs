@@ -16,6 +16,8 @@ use super::support::{Payer, SELLER, Terms, USDC, base64, usdc_domain, v1, v2};
 pub const FEE_PAYER: &str = "AKnL4NNf3DGWZJS6cPknBuEGnVsV4A4m5tgebLHaRSZ9";
 pub const SOLANA_SELLER: &str = "GyGKxMyg1p9SsHfm15MkNUu1u9TN2JtTspcdmrtGUdse";
 pub const SPENDER: Address = address!("0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
+/// Another token.
+pub const TUSD: Address = address!("0x4200000000000000000000000000000000000042");
 const PERMIT2: Address = address!("0x000000000022D473030F116dDEE9F6B43aC78BA3");
 const EXACT_PROXY: Address = address!("0x402085c248EeA27D92E8b30b2C58ed07f9E20001");
 const UPTO_PROXY: Address = address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002");
@@ -172,7 +174,7 @@ pub fn claim(draft: &Draft<'_>) -> ClaimKey {
     match draft.way {
         Way::Eip3009 => ClaimKey::eip3009(&SECRET, network, &token, &owner, &nonce),
         Way::Permit => ClaimKey::eip2612(&SECRET, network, &token, &owner, &nonce),
-        Way::Permit2 | Way::Upto => ClaimKey::permit2(&SECRET, network, &owner, &Number::from(u128::from(draft.nonce))),
+        Way::Permit2 | Way::Token | Way::Upto => ClaimKey::permit2(&SECRET, network, &owner, &Number::from(u128::from(draft.nonce))),
         Way::Solana => {
             let transaction = solana::transaction(payer_key(draft), SELLER_TOKENS, asked(draft), draft.nonce);
             let message = &transaction[solana::MESSAGE_AT..];
@@ -222,7 +224,7 @@ pub fn sign(draft: &Draft<'_>, spend: usize, random: &Random) -> Payment {
     };
     let mut payload = match draft.way {
         Way::Eip3009 => eip3009(draft, signer, &terms),
-        Way::Permit2 | Way::Upto => permit2(draft, signer, &terms),
+        Way::Permit2 | Way::Token | Way::Upto => permit2(draft, signer, &terms),
         Way::Permit => permit(draft, signer, &terms),
         Way::Solana => {
             let transaction = solana::transaction(payer_key(draft), SELLER_TOKENS, terms.value, draft.nonce);
@@ -301,12 +303,13 @@ fn permit2(draft: &Draft<'_>, signer: usize, terms: &Terms) -> Value {
     let domain = eip712_domain! { name: "Permit2", chain_id: 84532, verifying_contract: PERMIT2, };
     let (amount, nonce, deadline) = (U256::from(terms.value), U256::from(draft.nonce), U256::from(terms.valid_before));
     let valid_after = U256::from(terms.valid_after);
+    let token = if draft.way == Way::Token { TUSD } else { USDC };
     let mut witness = json!({"to": terms.to.to_string(), "validAfter": terms.valid_after.to_string()});
     let (digest, spender) = if draft.way == Way::Upto {
         let settler = draft.accepted["extra"]["facilitatorAddress"].as_str().unwrap_or(shop::SETTLERS[0]);
         witness["facilitator"] = settler.into();
         let message = upto::PermitWitnessTransferFrom {
-            permitted: upto::TokenPermissions { token: USDC, amount },
+            permitted: upto::TokenPermissions { token, amount },
             spender: UPTO_PROXY,
             nonce,
             deadline,
@@ -319,7 +322,7 @@ fn permit2(draft: &Draft<'_>, signer: usize, terms: &Terms) -> Value {
         (message.eip712_signing_hash(&domain), UPTO_PROXY)
     } else {
         let message = exact::PermitWitnessTransferFrom {
-            permitted: exact::TokenPermissions { token: USDC, amount },
+            permitted: exact::TokenPermissions { token, amount },
             spender: EXACT_PROXY,
             nonce,
             deadline,
@@ -333,7 +336,7 @@ fn permit2(draft: &Draft<'_>, signer: usize, terms: &Terms) -> Value {
     json!({
         "signature": accounts()[signer].payer.sign(digest),
         "permit2Authorization": {
-            "from": name(draft.payer), "permitted": {"token": USDC.to_string(), "amount": terms.value.to_string()},
+            "from": name(draft.payer), "permitted": {"token": token.to_string(), "amount": terms.value.to_string()},
             "spender": spender.to_string(), "nonce": draft.nonce.to_string(), "deadline": terms.valid_before.to_string(), "witness": witness,
         },
     })
