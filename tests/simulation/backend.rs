@@ -123,7 +123,7 @@ pub fn script(world: &World, visit: usize) -> VecDeque<Step> {
             if way.is_some_and(Way::is_upto) && random.chance(if metered { 60 } else { 600 }) {
                 let (value, amount) = *random.pick(&OVERRIDES);
                 headers.push((b"settlement-overrides", value));
-                world.visits(visit, |visit| visit.told_amount = Some(amount.min(ROUTES[route].quote)));
+                world.visits(visit, |visit| visit.told_amount = Some(amount.min(visit.quote)));
             }
             answer(
                 world,

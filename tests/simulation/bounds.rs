@@ -16,24 +16,26 @@ use super::world::{REQUESTS, WORKERS, World};
 impl World {
     /// What facilitators support is known, and clients have seen the challenge of each route.
     pub fn opens(&self) {
-        for facilitator in 0..self.shop.config.facilitators.len() {
+        let config = &self.shop.configs[0];
+        for facilitator in 0..config.facilitators.len() {
             let answer = Supported::parse(supported(facilitator).as_bytes()).unwrap();
-            share(&self.store, &self.shop.config, facilitator, Some(answer), UnixSeconds(self.now_s()));
+            share(&self.store, config, facilitator, Some(answer), UnixSeconds(self.now_s()));
         }
         for (route, sold) in ROUTES.iter().enumerate().filter(|(_, route)| route.flow != Flow::Free) {
-            let answer = self.workers[0].borrow_mut().challenge(self, sold);
-            client::learn(self, route, &answer);
-            assert_eq!(
-                self.crowd
+            for list in [0, 1] {
+                let answer = self.workers[0].borrow_mut().challenge(self, sold, list);
+                client::learn(self, route, list, &answer);
+                let known = self
+                    .crowd
                     .borrow()
                     .accepted
                     .keys()
-                    .filter(|(of, way)| *of == route && *way != Way::Permit)
-                    .count(),
-                sold.ways.iter().filter(|way| **way != Way::Permit).count(),
-                "{}",
-                sold.name
-            );
+                    .filter(|key| (key.0, key.1) == (route, list))
+                    .count();
+                // LibertAI's is not in the header.
+                let told = sold.ways.iter().filter(|way| **way != Way::Permit).count();
+                assert!(known >= told, "{}: {known} of {told} offers", sold.name);
+            }
         }
         self.crowd.borrow_mut().left = REQUESTS;
         self.plan(self.now_ms(), Event::Think);
@@ -105,7 +107,7 @@ impl World {
 
     /// The sums of what payers owe are zero: trust for all that may be open is still to be had.
     fn nobody_owes(&self, payers: impl Fn(usize, usize) -> bool) {
-        let exposure = Exposure::new(self.shop.config.max_claims);
+        let exposure = Exposure::new(self.shop.configs[0].max_claims);
         for (index, route) in ROUTES.iter().enumerate().filter(|(_, route)| route.flow == Flow::Metered) {
             for payer in (0..PAYERS).filter(|payer| payers(index, *payer)) {
                 let trust = Trust {

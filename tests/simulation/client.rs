@@ -35,6 +35,8 @@ pub enum Outcome {
 /// A request on its way, as the world outside sees it.
 pub struct Visit {
     pub errand: Errand,
+    /// What it costs, by the price list that its payment was made for.
+    pub quote: u64,
     /// When the claim on its payment expires, in Unix seconds.
     pub expiry: u64,
     /// The payment can be refused without asking anybody: why.
@@ -73,6 +75,7 @@ impl Visit {
     pub fn new(errand: Errand) -> Self {
         Self {
             errand,
+            quote: 0,
             expiry: 0,
             refusable: None,
             calls: 0,
@@ -104,15 +107,15 @@ pub struct Crowd {
     pub payments: Vec<Payment>,
     pub by_proof: BTreeMap<String, usize>,
     pub visits: Vec<Visit>,
-    /// What the challenge of a route accepts in a way.
-    pub accepted: BTreeMap<(usize, Way), Value>,
+    /// What the challenge of a route accepts, by price list and way.
+    pub accepted: BTreeMap<(usize, usize, Way), Value>,
     /// Requests that are still to be thought of.
     pub left: u64,
     nonces: u64,
 }
 
 /// Reads a challenge: what the route accepts.
-pub fn learn(world: &World, route: usize, answer: &Answer) {
+pub fn learn(world: &World, route: usize, list: usize, answer: &Answer) {
     let challenge = header(answer, "payment-required").map(unbase64);
     let Some(challenge) = challenge else { return };
     let mut crowd = world.crowd.borrow_mut();
@@ -128,7 +131,7 @@ pub fn learn(world: &World, route: usize, answer: &Answer) {
             _ if accepted["network"].as_str().unwrap().starts_with("solana:") => Way::Solana,
             _ => Way::Eip3009,
         };
-        crowd.accepted.insert((route, way), accepted.clone());
+        crowd.accepted.insert((route, list, way), accepted.clone());
     }
 }
 
@@ -242,12 +245,14 @@ fn fresh(world: &World, flaw: Option<Flaw>) -> Errand {
 
 /// Signs a payment. `nonce`: that of another one, and what it spends.
 fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, smart: Option<bool>, nonce: Option<(u64, usize)>) -> usize {
+    let list = world.random.pick(&world.lists).get();
     let mut crowd = world.crowd.borrow_mut();
     crowd.nonces += 1;
-    let accepted = crowd.accepted.get(&(route, way)).cloned().unwrap_or_default();
+    let accepted = crowd.accepted.get(&(route, list, way)).cloned().unwrap_or_default();
     let draft = Draft {
         payer,
         route,
+        list,
         way,
         flaw,
         smart,

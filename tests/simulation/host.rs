@@ -2,6 +2,7 @@
 //!
 //! `stream` has the requests, `response` their answers, `root` the settlements, `store` the shared data. The names are those of `src/host`.
 
+pub mod former;
 mod response;
 pub mod root;
 pub mod store;
@@ -16,6 +17,7 @@ use x402_envoy::supported::Table;
 use super::invariants;
 use super::wallet::SECRET;
 use super::world::World;
+use former::Lineage;
 use root::Root;
 use store::Shared;
 use stream::Stream;
@@ -29,6 +31,7 @@ pub struct Worker {
     pub roots: BTreeMap<u32, Root>,
     pub streams: BTreeMap<u32, Stream>,
     table: Table,
+    pub lineage: Lineage,
     contexts: u32,
 }
 
@@ -40,6 +43,7 @@ impl Worker {
             roots: BTreeMap::from([(0, Root::default())]),
             streams: BTreeMap::new(),
             table: Table::default(),
+            lineage: Lineage::default(),
             contexts: 0,
         }
     }
@@ -58,18 +62,20 @@ impl Worker {
         self.roots.get_mut(&root).unwrap()
     }
 
-    /// Runs a transition of a gate, over the shared store, and looks at its notes. `visit`: whose it is.
-    pub fn with_env<T>(&mut self, world: &World, visit: Option<usize>, transition: impl FnOnce(&mut Env<'_>) -> T) -> T {
+    /// Runs a transition of a gate, over the shared store, and looks at its notes. `root`: with whose configuration; `visit`: whose it is.
+    pub fn with_env<T>(&mut self, world: &World, root: u32, visit: Option<usize>, transition: impl FnOnce(&mut Env<'_>) -> T) -> T {
+        let root = &self.roots[&root];
+        let config = &world.shop.configs[root.list];
         let spend = visit.and_then(|visit| world.spend_of(visit));
         world.touched(spend);
         let shared = Shared::new(world, spend);
-        self.table.refresh(&world.store, &world.shop.config);
+        self.table.refresh(&world.store, config);
         let mut notes = Notes::default();
         let result = transition(&mut Env {
             now: UnixSeconds(world.now_ms() / 1000),
             now_ms: world.now_ms(),
-            config: &world.shop.config,
-            former: None,
+            config,
+            former: root.former.as_ref().map(|(_, former)| former),
             supported: &self.table,
             store: &shared,
             claims: &world.claims,
@@ -89,7 +95,9 @@ impl Worker {
         for visit in visits {
             invariants::orphaned(world, visit);
         }
-        self.roots = BTreeMap::from([(0, Root::default())]);
+        self.lineage = Lineage::default();
+        let list = self.roots[&self.newest()].list;
+        self.roots = BTreeMap::from([(0, Root::new(list, None))]);
         self.vm += 1;
         for stream in streams.into_values() {
             stream.torn(world);

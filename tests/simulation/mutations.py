@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -34,9 +33,13 @@ def copy() -> None:
                 continue
             target = COPY / path.relative_to(ROOT)
             wanted.add(target)
-            if not target.exists() or target.read_bytes() != path.read_bytes():
+            content = path.read_bytes()
+            if path.name == "Cargo.toml":
+                # Nobody loads this module: it need not be linked.
+                content = content.replace(b'["cdylib", "rlib"]', b'["rlib"]')
+            if not target.exists() or target.read_bytes() != content:
                 target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
+                target.write_bytes(content)
     for name in COPIED:
         for path in (COPY / name).rglob("*"):
             if path.is_file() and path not in wanted:
@@ -44,13 +47,10 @@ def copy() -> None:
 
 
 def simulate(runs: dict[str, str]) -> tuple[bool, str]:
-    """Whether the simulator fails, and what it says. It must have been built."""
+    """Whether the simulator fails, or does not even compile, and what is said of that."""
     environment = os.environ | runs | {"CARGO_TARGET_DIR": str(ROOT / "target"), "RUST_BACKTRACE": "0", "STEPS": "0"}
-    command = ["cargo", "test", "--quiet", "--test", "simulation"]
-    built = subprocess.run([*command, "--no-run"], cwd=COPY, env=environment, capture_output=True, text=True)
-    if built.returncode != 0:
-        sys.exit(f"this does not even compile:\n{built.stderr}")
-    ran = subprocess.run([*command, "what_must_hold"], cwd=COPY, env=environment, capture_output=True, text=True)
+    command = ["cargo", "test", "--quiet", "--test", "simulation", "what_must_hold"]
+    ran = subprocess.run(command, cwd=COPY, env=environment, capture_output=True, text=True)
     return ran.returncode != 0, ran.stdout + ran.stderr
 
 

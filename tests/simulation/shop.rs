@@ -73,14 +73,22 @@ pub struct Route {
     pub path: &'static str,
     pub flow: Flow,
     pub start: Start,
-    /// The quote of each way to pay, in the smallest unit.
-    pub quote: u64,
+    /// The quote of each way to pay, in the smallest unit, in the first price list.
+    quote: u64,
     pub ways: &'static [Way],
     /// Whether it is sold by the token.
     pub tokens: bool,
 }
 
 impl Route {
+    /// What it costs in one of the two price lists.
+    pub fn quote(&self, list: usize) -> u64 {
+        match self.flow {
+            Flow::Authorization | Flow::Upfront if list == 1 => self.quote + 100,
+            _ => self.quote,
+        }
+    }
+
     /// Whether an answer that is paid in this way is metered as it passes.
     pub fn meters(&self, way: Way) -> bool {
         self.flow == Flow::Metered && way.is_upto()
@@ -124,7 +132,8 @@ pub const ROUTES: [Route; 8] = [
 
 /// The configuration of a run: the same routes each time, and terms that differ.
 pub struct Shop {
-    pub config: Config,
+    /// With each of the two price lists.
+    pub configs: [Config; 2],
     /// What the reader hands over of a chat completion.
     pub chat: BodyFacts,
     /// `accept_used_nonce_up_to`, in the smallest unit.
@@ -155,27 +164,28 @@ impl Shop {
             "missing_usage": missing_usage,
         });
         let settlement = json!({"retries": retries, "retry_budget": budget, "accept_used_nonce_up_to": dollars(used_nonce_limit)});
-        let routes: Vec<Value> = ROUTES.iter().map(|route| configured(route, &metered)).collect();
         let facilitators: Vec<Value> = ["first", "second"]
             .iter()
             .map(|name| json!({"cluster": name, "url": format!("http://{name}.test"), "verify_timeout": "2s", "settle_timeout": "8s"}))
             .collect();
-        let configuration = json!({
-            "pay_to": {"eip155": SELLER.to_string(), "solana": SOLANA_SELLER},
-            "assets": [{
-                "symbol": "TUSD", "network": "eip155:84532", "address": TUSD.to_string(), "decimals": 6, "currency": "usd",
-                "eip712": {"name": "Test USD", "version": "1"},
-            }],
-            "accept": ROUTES[1].ways.iter().map(|way| offer(*way)).collect::<Vec<_>>(),
-            "facilitators": facilitators,
-            "settlement": settlement,
-            "unmatched": "deny",
-            "routes": routes,
-        });
-        let config = parse(configuration.to_string().as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}"));
-        let chat = chat(&config);
+        let configuration = |list| {
+            json!({
+                "pay_to": {"eip155": SELLER.to_string(), "solana": SOLANA_SELLER},
+                "assets": [{
+                    "symbol": "TUSD", "network": "eip155:84532", "address": TUSD.to_string(), "decimals": 6, "currency": "usd",
+                    "eip712": {"name": "Test USD", "version": "1"},
+                }],
+                "accept": ROUTES[1].ways.iter().map(|way| offer(*way)).collect::<Vec<_>>(),
+                "facilitators": facilitators,
+                "settlement": settlement,
+                "unmatched": "deny",
+                "routes": ROUTES.iter().map(|route| configured(route, list, &metered)).collect::<Vec<_>>(),
+            })
+        };
+        let configs = [0, 1].map(|list| parse(configuration(list).to_string().as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}")));
+        let chat = chat(&configs[0]);
         Self {
-            config,
+            configs,
             chat,
             used_nonce_limit,
             exposure_payer,
@@ -191,12 +201,12 @@ fn dollars(units: u64) -> String {
     format!("${}.{:06}", units / 1_000_000, units % 1_000_000)
 }
 
-fn configured(route: &Route, metered: &Value) -> Value {
+fn configured(route: &Route, list: usize, metered: &Value) -> Value {
     let price = match (route.flow, route.name) {
         (Flow::Free, _) => json!("free"),
         (_, "chat") => json!({"per_token": {"input": "$0.0000025", "output": "$0.00001", "max_output": 4096}}),
         (_, "call") => json!({"per_minute": {"amount": "$0.000125", "minimum": 1, "maximum": 3}}),
-        _ => json!({"per_request": dollars(route.quote)}),
+        _ => json!({"per_request": dollars(route.quote(list))}),
     };
     let mut fields = json!({"name": route.name, "match": {"path": route.path}, "price": price});
     match route.flow {

@@ -15,6 +15,7 @@ const KINDS: &[&str] = &[
     "client: left while settling up front",
     "client: left while verifying",
     "client: left while waiting for a receipt",
+    "client: pays the price before",
     "client: sent again",
     "client: the same at once",
     "verify: answered",
@@ -95,6 +96,7 @@ const KINDS: &[&str] = &[
     "store: conflict",
     "store: contended",
     "worker: configured anew",
+    "worker: former prices",
     "worker: killed",
     "clock: leaps",
 ];

@@ -69,6 +69,19 @@ pub enum Flaw {
     Garbage,
 }
 
+/// What a request costs now, and what it cost before the configuration was replaced, as long as that is good.
+#[derive(Debug, Clone, Copy)]
+pub struct Quotes {
+    pub now: u64,
+    pub former: Option<u64>,
+}
+
+impl Quotes {
+    pub fn take(self, amount: u64) -> bool {
+        amount == self.now || Some(amount) == self.former
+    }
+}
+
 /// A payment as a client sends it.
 pub struct Payment {
     /// What it spends, which can be spent once.
@@ -93,7 +106,7 @@ pub struct Payment {
 
 impl Payment {
     /// Why it can be refused on a route at a time (Unix seconds) without asking anybody.
-    pub fn refusable(&self, route: &Route, now: u64) -> Option<&'static str> {
+    pub fn refusable(&self, route: &Route, quotes: Quotes, now: u64) -> Option<&'static str> {
         let short = route.meters(self.way) && self.valid_before.saturating_sub(now) < VALIDITY / 2;
         match self.flaw {
             Some(Flaw::Signature) => return Some("its signature is not the payer's"),
@@ -106,7 +119,7 @@ impl Payment {
         if !route.ways.contains(&self.way) {
             return Some("it pays in a way that is not offered");
         }
-        if self.amount != route.quote {
+        if !quotes.take(self.amount) {
             return Some("another amount is asked for");
         }
         if route.flow == Flow::Upfront && !self.accepts_upfront {
@@ -132,6 +145,8 @@ impl Payment {
 pub struct Draft<'a> {
     pub payer: usize,
     pub route: usize,
+    /// The price list of the challenge.
+    pub list: usize,
     pub way: Way,
     pub flaw: Option<Flaw>,
     pub smart: Option<bool>,
@@ -194,7 +209,7 @@ fn number(nonce: u64) -> B256 {
 }
 
 fn asked(draft: &Draft<'_>) -> u64 {
-    let quote = ROUTES[draft.route].quote;
+    let quote = ROUTES[draft.route].quote(draft.list);
     if draft.flaw == Some(Flaw::Amount) { quote - 1 } else { quote }
 }
 

@@ -15,6 +15,7 @@ use super::random::Random;
 use super::shop::{ROUTES, SKEW, Shop, VALIDITY, Way};
 use super::support::NOW;
 use super::totals::Totals;
+use super::wallet::Quotes;
 
 /// Few, so that claims share them and collide.
 const BUCKETS: u32 = 8;
@@ -29,6 +30,8 @@ pub struct World {
     pub claims: Claims,
     pub agenda: RefCell<Agenda>,
     pub workers: Vec<RefCell<Worker>>,
+    /// The price list of each worker.
+    pub lists: Vec<Cell<usize>>,
     pub chain: RefCell<Chain>,
     pub desk: RefCell<Desk>,
     pub crowd: RefCell<Crowd>,
@@ -65,6 +68,7 @@ impl World {
             claims: Claims::with_buckets(BUCKETS, 100_000),
             agenda: RefCell::default(),
             workers: (0..WORKERS).map(|index| RefCell::new(Worker::new(index))).collect(),
+            lists: (0..WORKERS).map(|_| Cell::default()).collect(),
             chain: RefCell::new(Chain::new()),
             desk: RefCell::default(),
             crowd: RefCell::default(),
@@ -176,13 +180,20 @@ impl World {
     }
 
     /// A request has come.
-    pub fn visit(&self, errand: Errand) -> usize {
+    pub fn visit(&self, errand: Errand, quotes: Quotes) -> usize {
         self.count("requests");
         let mut crowd = self.crowd.borrow_mut();
         let mut visit = Visit::new(errand);
+        visit.quote = quotes.now;
         if let Some(payment) = errand.payment {
             let payment = &crowd.payments[payment];
-            visit.refusable = payment.refusable(&ROUTES[errand.route], self.now_s());
+            visit.refusable = payment.refusable(&ROUTES[errand.route], quotes, self.now_s());
+            if quotes.take(payment.amount) {
+                if payment.amount != quotes.now {
+                    self.count("client: pays the price before");
+                }
+                visit.quote = payment.amount;
+            }
             visit.expiry = match payment.way {
                 Way::Solana => self.now_s() + VALIDITY,
                 _ => payment.valid_before + SKEW,

@@ -83,8 +83,8 @@ impl Worker {
             ended,
             headers,
         };
-        let Stream { visit, gate, .. } = &mut *stream;
-        let (effect, longest_ms) = self.with_env(world, Some(*visit), |env| {
+        let Stream { visit, gate, root, .. } = &mut *stream;
+        let (effect, longest_ms) = self.with_env(world, *root, Some(*visit), |env| {
             let longest_ms = gate.longest_ms(env);
             (gate.on_response(&response, env), longest_ms)
         });
@@ -150,8 +150,8 @@ impl Worker {
             invariants::whole(world, stream.visit);
         }
         let next = if stream.gate.reads_response() {
-            let Stream { visit, gate, .. } = &mut *stream;
-            let effect = self.with_env(world, Some(*visit), |env| gate.on_response_body(bytes, last, env));
+            let Stream { visit, gate, root, .. } = &mut *stream;
+            let effect = self.with_env(world, *root, Some(*visit), |env| gate.on_response_body(bytes, last, env));
             world.delivered(stream.visit, effect.bytes.as_deref().unwrap_or(bytes));
             effect.next
         } else {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use x402_envoy::gate::{EndEffect, Gate, Released, Settlement};
+use x402_envoy::pricing::Former;
 use x402_envoy::replay::{Bans, Exposure, UnixSeconds};
 
 use super::super::agenda::Event;
@@ -26,6 +27,10 @@ pub struct Job {
 
 #[derive(Default)]
 pub struct Root {
+    /// The price list that it is configured with.
+    pub list: usize,
+    /// The one before, as long as it is good.
+    pub former: Option<(usize, Former)>,
     pub jobs: VecDeque<Job>,
     /// Streams that wait for a settlement and have not ended.
     pub waiting: BTreeSet<u32>,
@@ -40,6 +45,14 @@ pub struct Root {
 }
 
 impl Root {
+    pub fn new(list: usize, former: Option<(usize, Former)>) -> Self {
+        Self {
+            list,
+            former,
+            ..Self::default()
+        }
+    }
+
     /// A stream has ended. Whether its time was up.
     pub fn ended(&mut self, context: u32, now: u64) -> bool {
         self.waiting.remove(&context);
@@ -109,7 +122,7 @@ impl Worker {
         while let Some(mut job) = self.root(root).jobs.pop_front() {
             if !self.root(root).waiting.contains(&job.context) {
                 let settlement = job.settlement;
-                let Some(kept) = self.with_env(world, Some(job.visit), |env| settlement.abandon(env)) else {
+                let Some(kept) = self.with_env(world, root, Some(job.visit), |env| settlement.abandon(env)) else {
                     world.count("settlement: abandoned");
                     invariants::abandoned(world, job.visit);
                     continue;
@@ -153,7 +166,7 @@ impl Worker {
         } = job;
         let alive = self.root(root).waiting.contains(&context) && self.streams.contains_key(&context);
         invariants::told(world, visit, attempt, reply);
-        let effect = self.with_env(world, Some(visit), |env| settlement.settled(&reply.read(), env));
+        let effect = self.with_env(world, root, Some(visit), |env| settlement.settled(&reply.read(), env));
         let conclusion = match &effect {
             Released::Again(..) => None,
             Released::Forward(..) | Released::Edit(_) | Released::End(EndEffect::Finish(Some(_))) => Some(Conclusion::Paid),
@@ -262,7 +275,7 @@ impl Worker {
 
     pub fn sweep_buckets(&mut self, world: &World, buckets: std::ops::Range<u32>) {
         let shared = Shared::new(world, None);
-        let (now, most) = (UnixSeconds(world.now_ms() / 1000), world.shop.config.max_claims);
+        let (now, most) = (UnixSeconds(world.now_ms() / 1000), world.shop.configs[0].max_claims);
         Exposure::new(most).sweep(&shared, buckets.clone(), now);
         Bans::new(most).sweep(&shared, buckets.clone(), now);
         let dropped = world.claims.sweep(&shared, buckets, now);
@@ -273,15 +286,32 @@ impl Worker {
     pub fn reconfigured(&mut self, world: &World) {
         world.count("worker: configured anew");
         let root = self.newest();
-        self.roots.insert(root + 1, Root::default());
-        let mut old = std::mem::take(self.root(root));
+        let list = if world.random.chance(500) {
+            self.root(root).list
+        } else {
+            1 - self.root(root).list
+        };
+        world.lists[self.index].set(list);
+        let former = self.lineage.former(world, list);
+        if former.is_some() {
+            world.count("worker: former prices");
+        }
+        self.roots.insert(root + 1, Root::new(list, former));
+        let old = self.root(root);
         old.leaving = true;
-        let settling = old.settling.values_mut();
-        for job in settling.chain(old.later.iter_mut().map(|(_, job)| job)).chain(old.jobs.iter_mut()) {
-            self.with_env(world, Some(job.visit), |env| job.settlement.leave_pending(env));
+        let mut settling = std::mem::take(&mut old.settling);
+        let mut later = std::mem::take(&mut old.later);
+        let mut queued = std::mem::take(&mut old.jobs);
+        let jobs = settling
+            .values_mut()
+            .chain(later.iter_mut().map(|(_, job)| job))
+            .chain(queued.iter_mut());
+        for job in jobs {
+            self.with_env(world, root, Some(job.visit), |env| job.settlement.leave_pending(env));
             world.count("settlement: left pending");
         }
-        *self.root(root) = old;
+        let old = self.root(root);
+        (old.settling, old.later, old.jobs) = (settling, later, queued);
         self.leave_if_idle(root);
     }
 

@@ -97,15 +97,19 @@ impl Stream {
 }
 
 impl Worker {
-    /// The challenge of a route.
-    pub fn challenge(&mut self, world: &World, route: &Route) -> Answer {
+    /// The challenge of a route, in one of the price lists.
+    pub fn challenge(&mut self, world: &World, route: &Route, list: usize) -> Answer {
+        let root = self.newest();
+        let before = std::mem::replace(&mut self.root(root).list, list);
         let request = Request {
             place: place(route),
             scheme: b"https",
             headers: &[],
             body: route.tokens.then_some(&world.shop.chat),
         };
-        match self.with_env(world, None, |env| open(&request, env)).1 {
+        let (_, effect) = self.with_env(world, root, None, |env| open(&request, env));
+        self.root(root).list = before;
+        match effect {
             RequestEffect::Answer(answer) => answer,
             _ => invariants::violated("no answer without a payment", format!("{} is not refused", route.name)),
         }
@@ -120,9 +124,10 @@ impl Worker {
 
     /// A request has come.
     pub fn arrive(&mut self, world: &World, errand: Errand) {
-        let visit = world.visit(errand);
         let (context, root) = (self.new_context(), self.newest());
         let route = &ROUTES[errand.route];
+        self.lineage.is_used(root, self.roots[&root].list);
+        let visit = world.visit(errand, self.roots[&root].quotes(route, world.now_ms()));
         let mut headers: Headers = vec![("x-x402-payer".into(), FORGED.into()), ("accept".into(), "*/*".into())];
         headers.extend(errand.payment.map(|payment| {
             let crowd = world.crowd.borrow();
@@ -136,7 +141,7 @@ impl Worker {
             headers: &seen,
             body: route.tokens.then_some(&world.shop.chat),
         };
-        let (gate, effect) = self.with_env(world, Some(visit), |env| open(&request, env));
+        let (gate, effect) = self.with_env(world, root, Some(visit), |env| open(&request, env));
         let mut stream = Stream {
             visit,
             root,
@@ -177,8 +182,8 @@ impl Worker {
         if !matches!(stream.gate, Gate::Done) {
             let reads = stream.gate.reads_response();
             let end = if reads && time_is_up { End::Interrupted } else { end };
-            let Stream { visit, gate, .. } = &mut stream;
-            let settlement = self.with_env(world, Some(*visit), |env| gate.on_end(end, env));
+            let Stream { visit, gate, root, .. } = &mut stream;
+            let settlement = self.with_env(world, *root, Some(*visit), |env| gate.on_end(end, env));
             invariants::left(world, stream.visit, end, settlement.is_some(), reads);
             if let Some(settlement) = settlement {
                 self.enqueue(world, &stream, settlement, None);
@@ -241,7 +246,7 @@ impl Worker {
                             return Action::Continue;
                         }
                         Err(()) => {
-                            let (gate, effect) = self.with_env(world, Some(stream.visit), |env| waiting.not_sent(env));
+                            let (gate, effect) = self.with_env(world, stream.root, Some(stream.visit), |env| waiting.not_sent(env));
                             stream.gate = gate;
                             effect
                         }
@@ -268,11 +273,11 @@ impl Worker {
                 ended: false,
                 headers: &[],
             };
-            let Stream { visit, gate, .. } = &mut *stream;
+            let Stream { visit, gate, root, .. } = &mut *stream;
             // What is answered from a callout runs before the gate is put back.
             if matches!(gate, Gate::Answered)
                 && !matches!(
-                    self.with_env(world, Some(*visit), |env| gate.on_response(&response, env)),
+                    self.with_env(world, *root, Some(*visit), |env| gate.on_response(&response, env)),
                     ResponseEffect::Pass
                 )
             {
@@ -285,7 +290,7 @@ impl Worker {
     }
 
     pub fn wait_for(&mut self, world: &World, stream: &Stream, settlement: Box<Settlement>) {
-        let patience = self.with_env(world, Some(stream.visit), |env| settlement.patience_ms(env));
+        let patience = self.with_env(world, stream.root, Some(stream.visit), |env| settlement.patience_ms(env));
         let until = patience.map(|ms| world.now_ms() + u64::from(ms));
         self.root(stream.root).waiting.insert(stream.context);
         self.enqueue(world, stream, settlement, until);
@@ -309,8 +314,10 @@ impl Worker {
         if reply.valid {
             invariants::vouched(world, stream.visit);
         }
-        let Stream { visit, gate, .. } = &mut stream;
-        match self.with_env(world, Some(*visit), |env| gate.on_verified(CalloutToken(token), &reply.read(), env)) {
+        let Stream { visit, gate, root, .. } = &mut stream;
+        match self.with_env(world, *root, Some(*visit), |env| {
+            gate.on_verified(CalloutToken(token), &reply.read(), env)
+        }) {
             None | Some(VerifiedEffect::Nothing) => {}
             Some(VerifiedEffect::Request(effect)) => {
                 if self.carry_out(world, &mut stream, effect) == Action::Continue {

@@ -32,10 +32,10 @@ pub fn called(world: &World, visit: usize, payment: usize, amount: Option<u64>) 
     };
     let route = seen.route();
     must!(
-        amount <= route.quote,
+        amount <= seen.quote,
         "never more than the quote",
         "visit {visit} settles {amount} of {}",
-        route.quote
+        seen.quote
     );
     must!(
         amount <= paying.amount,
@@ -44,10 +44,10 @@ pub fn called(world: &World, visit: usize, payment: usize, amount: Option<u64>) 
         paying.amount
     );
     must!(
-        paying.way.is_upto() || amount == route.quote,
+        paying.way.is_upto() || amount == seen.quote,
         "exact pays the quote",
         "visit {visit} settles {amount}, not {}",
-        route.quote
+        seen.quote
     );
     must!(
         spend.paid_by.is_none(),
@@ -82,7 +82,7 @@ pub fn called(world: &World, visit: usize, payment: usize, amount: Option<u64>) 
                 "visit {visit} settles {amount}, not {told}"
             );
         } else if let Some(usage) = seen.usage_amount.filter(|_| route.tokens && seen.whole) {
-            let usage = usage.min(route.quote);
+            let usage = usage.min(seen.quote);
             must!(
                 amount == usage,
                 "what was used is charged",
