@@ -132,7 +132,8 @@ impl Hold {
         }
     }
 
-    /// Whether the claim may have been forgotten by now: the payment itself has run out, and is not to be settled.
+    /// Whether the claim may have been forgotten by now: the payment itself has run out, and is not to be settled. From then on another
+    /// payment with the same nonce may hold it, and it is not for this request to give back, or to leave to others.
     pub(super) fn has_lapsed(&self, env: &Env<'_>) -> bool {
         env.now > self.expiry
     }
@@ -141,6 +142,7 @@ impl Hold {
     pub(super) fn release(&self, env: &mut Env<'_>) {
         self.close(env);
         match self.state {
+            _ if self.has_lapsed(env) => {}
             State::Wanted => {}
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
             State::LeftPending => note(env.claims.forgive(env.store, &self.key, env.now), env),
@@ -157,11 +159,17 @@ impl Hold {
 
     /// The settlement's outcome is not known: nobody may use the payment until it is, and what was delivered for it stays open.
     pub(super) fn keep_pending(&self, env: &mut Env<'_>) {
+        if self.has_lapsed(env) {
+            return;
+        }
         note(env.claims.mark_pending(env.store, &self.key, self.expiry, env.now), env);
     }
 
     /// The same, and nobody may take it over to find out.
     pub(super) fn keep_closed(&self, env: &mut Env<'_>) {
+        if self.has_lapsed(env) {
+            return;
+        }
         note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
     }
 
