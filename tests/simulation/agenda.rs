@@ -13,6 +13,8 @@ const SOON: u64 = 25;
 pub enum Event {
     /// The clients think of something.
     Think,
+    /// A payer makes another payment with the nonce of one.
+    Sibling(usize),
     /// A request reaches a worker.
     Arrive { worker: usize, errand: Errand },
     /// The root context's tick.
@@ -68,7 +70,7 @@ impl Event {
             | Self::Cut { worker, .. }
             | Self::Reconfigure(worker)
             | Self::Kill(worker) => Some(*worker),
-            Self::Think | Self::Act(_) | Self::Mine(_) | Self::Deed(_) | Self::Leap(_) => None,
+            Self::Think | Self::Sibling(_) | Self::Act(_) | Self::Mine(_) | Self::Deed(_) | Self::Leap(_) => None,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::agenda::Cut;
+use super::agenda::{Cut, Event};
 use super::shop::{COMPLETION, FORGED, Flow, ROUTES, Way};
 use super::world::World;
 
@@ -70,10 +70,15 @@ pub fn script(world: &World, visit: usize) -> VecDeque<Step> {
     let random = &world.random;
     let (route, way) = world.route_and_way(visit);
     let after_ms = match random.below(1000) {
-        0..20 => random.between(200_000, 400_000),
+        0..20 => random.between(200_001, 400_000),
         20..100 => random.between(2000, 20_000),
         _ => random.between(1, 150),
     };
+    if let Some(payment) = world.visits(visit, |seen| seen.errand.payment).filter(|_| after_ms > 200_000) {
+        // Just before the answer comes, and perhaps after the payment has expired.
+        let at = world.now_ms() + after_ms - random.between(0, 100);
+        world.plan(at, Event::Sibling(payment));
+    }
     let head = |status, headers: Headers| Head {
         after_ms,
         status,

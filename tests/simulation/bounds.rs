@@ -72,10 +72,7 @@ impl World {
             let (crowd, chain) = (self.crowd.borrow(), self.chain.borrow());
             let excused = |visit: &&Visit| {
                 let payment = visit.errand.payment.map(|payment| &crowd.payments[payment]);
-                payment.is_some_and(|payment| {
-                    let spend = &chain.spends[payment.spend];
-                    spend.stuck || spend.orphaned || (spend.delivered && spend.paid_by.is_none()) || spend.unclear
-                })
+                payment.is_some_and(|payment| visit.unresolved || chain.spends[payment.spend].stuck)
             };
             let excused = crowd.visits.iter().filter(excused);
             excused

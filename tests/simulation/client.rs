@@ -61,6 +61,8 @@ pub struct Visit {
     pub settling: bool,
     /// Its settlement takes up one that was left in doubt.
     pub resumes: bool,
+    /// What became of its settlement is not known, or never will be.
+    pub unresolved: bool,
     /// The gate has taken it for paid.
     pub paid: bool,
     /// The end of its answer has come.
@@ -87,6 +89,7 @@ impl Visit {
             served: false,
             challenged: false,
             settling: false,
+            unresolved: false,
             paid: false,
             resumes: false,
             whole: false,
@@ -163,7 +166,7 @@ pub fn think(world: &World) {
             send(world, errand, now, 1);
         }
         200..300 => old(world, now),
-        300..390 => sibling(world, now),
+        300..390 => sibling(world),
         _ => {
             let errand = fresh(world, None);
             let copies = random.weighted(&[(75, 1), (15, 2), (7, 3), (3, 5)]);
@@ -293,27 +296,39 @@ fn old(world: &World, now: u64) {
     send(world, errand, now, 1);
 }
 
-/// Another payment with the nonce of one of the last: for another route, amount or scheme.
-fn sibling(world: &World, now: u64) {
-    let random = &world.random;
+/// Another payment with the nonce of one of the last: for another route, amount, token or scheme.
+fn sibling(world: &World) {
     let found = {
         let crowd = world.crowd.borrow();
-        let ways = [Way::Eip3009, Way::Permit2, Way::Token, Way::Upto];
-        let last = crowd.payments.iter().rev().take(30);
-        let fit: Vec<(Way, usize, usize)> = last
-            .filter(|payment| payment.flaw.is_none() && payment.smart.is_none() && ways.contains(&payment.way))
-            .map(|payment| (payment.way, payment.payer, payment.spend))
-            .collect();
+        let last = crowd.payments.len().saturating_sub(30)..crowd.payments.len();
+        let fit: Vec<usize> = last.filter(|payment| shares(&crowd.payments[*payment])).collect();
         if fit.is_empty() {
             return;
         }
-        *random.pick(&fit)
+        *world.random.pick(&fit)
     };
-    let (way, payer, spend) = found;
-    let ways: &[Way] = if way == Way::Eip3009 {
-        &[Way::Eip3009]
-    } else {
-        &[Way::Permit2, Way::Token, Way::Upto]
+    sibling_of(world, found);
+}
+
+/// Whether there can be others with its nonce.
+fn shares(payment: &Payment) -> bool {
+    payment.flaw.is_none() && payment.smart.is_none() && !matches!(payment.way, Way::Solana | Way::Permit)
+}
+
+/// Another payment with the nonce of this one.
+pub fn sibling_of(world: &World, payment: usize) {
+    let random = &world.random;
+    let (way, payer, spend) = {
+        let crowd = world.crowd.borrow();
+        let payment = &crowd.payments[payment];
+        if !shares(payment) {
+            return;
+        }
+        (payment.way, payment.payer, payment.spend)
+    };
+    let ways: &[Way] = match way {
+        Way::Eip3009 => &[Way::Eip3009],
+        _ => &[Way::Permit2, Way::Token, Way::Upto],
     };
     let way = *random.pick(ways);
     let routes: Vec<usize> = (1..ROUTES.len()).filter(|route| ROUTES[*route].ways.contains(&way)).collect();
@@ -326,7 +341,7 @@ fn sibling(world: &World, now: u64) {
         payment: Some(payment),
         again: 0,
     };
-    send(world, errand, now, 1);
+    send(world, errand, world.now_ms(), 1);
 }
 
 /// A request has begun: sometimes its client will not wait.

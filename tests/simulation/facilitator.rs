@@ -92,8 +92,10 @@ pub fn send(world: &World, worker: usize, vm: u32, visit: usize, call: &Call) ->
     upheaval(world, worker, settles);
     world.say(|| {
         format!(
-            "  visit {visit}: call {} {:?} payment {payment} amount {amount} token {token}: {plan:?}",
-            id.0, call.endpoint
+            "  visit {visit}: call {} {:?} payment {payment} of payer {} amount {amount} token {token}: {plan:?}",
+            id.0,
+            call.endpoint,
+            world.crowd.borrow().payments[payment].payer
         )
     });
     Ok((CalloutToken(token), attempt))

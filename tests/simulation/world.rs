@@ -133,6 +133,7 @@ impl World {
             (Event::Reconfigure(_), Some(mut worker)) => worker.reconfigured(self),
             (Event::Kill(_), Some(mut worker)) => worker.killed(self),
             (Event::Think, _) => client::think(self),
+            (Event::Sibling(payment), _) => client::sibling_of(self, payment),
             (Event::Act(call), _) => facilitator::act(self, call),
             (Event::Mine(attempt), _) => facilitator::mine_later(self, attempt),
             (Event::Deed(deed), _) => self.does(deed),

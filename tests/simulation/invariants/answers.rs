@@ -185,6 +185,10 @@ pub fn headers_left(
         must!(paid, "paid before it leaves", "visit {visit} has an answer that is not paid for");
         world.count("answer: paid");
     }
+    if world.visits(visit, |seen| seen.expiry) < world.now_s() {
+        // It was paid for in time; what others make of the nonce by now is another payment's affair.
+        return;
+    }
     let served = {
         let mut chain = world.chain.borrow_mut();
         chain.spends[spend].served += 1;
@@ -220,9 +224,9 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
         503 => "answer: 503",
         status => violated("answers are known", format!("visit {visit} is answered {status}")),
     });
-    let (served, refusable, attempts) = world.visits(visit, |seen| {
+    let (served, refusable, attempts, expiry) = world.visits(visit, |seen| {
         seen.challenged |= challenge;
-        (seen.served, seen.refusable, seen.attempts.clone())
+        (seen.served, seen.refusable, seen.attempts.clone(), seen.expiry)
     });
     must!(
         !served,
@@ -244,7 +248,7 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
     }
     let chain = world.chain.borrow();
     must!(
-        refusable.is_some_and(|why| why != SHORT) || !chain.spends[spend].in_doubt(world.now_s()),
+        refusable.is_some_and(|why| why != SHORT) || expiry < world.now_s() || !chain.spends[spend].in_doubt(world.now_s()),
         "no challenge in doubt",
         "visit {visit} is challenged, and it is not known whether its payment was settled: {reason}"
     );
@@ -314,6 +318,8 @@ pub fn orphaned(world: &World, visit: usize) {
             .any(|attempt| chain.attempts[*attempt].told.is_none());
         let spend = &mut chain.spends[spend];
         spend.orphaned = true;
+        world.visits(visit, |seen| seen.unresolved = true);
+        spend.user = spend.user.filter(|user| *user != visit);
         spend.unclear |= doubt;
         spend.delivered |= spend.served > 0;
         spend.expiry = spend.expiry.max(expiry);

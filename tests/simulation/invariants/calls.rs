@@ -57,7 +57,7 @@ pub fn called(world: &World, visit: usize, payment: usize, amount: Option<u64>) 
     for attempt in &spend.attempts {
         let attempt = &chain.attempts[*attempt];
         must!(
-            attempt.told.is_some(),
+            attempt.told.is_some() || crowd.visits[attempt.visit].expiry < world.now_s(),
             "settled once",
             "visit {visit} settles what visit {} is settling",
             attempt.visit

@@ -46,7 +46,7 @@ pub fn told(world: &World, visit: usize, attempt: Option<usize>, reply: &Reply) 
         chain.attempts[reverted].named = false;
     }
     let expiry = world.visits(visit, |seen| seen.expiry);
-    if told == Told::Unknown {
+    if told == Told::Unknown && expiry >= world.now_s() {
         let spend = &mut chain.spends[spend];
         spend.unclear = true;
         spend.expiry = spend.expiry.max(expiry);
@@ -65,7 +65,10 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
     let spend = world.spend_of(visit).unwrap();
     // Without a body there was no end to wait for: nothing has left.
     let delivered = world.meters(visit) && world.visits(visit, |seen| seen.served);
-    world.visits(visit, |seen| seen.settling = false);
+    world.visits(visit, |seen| {
+        seen.settling = false;
+        seen.unresolved = matches!(conclusion, Conclusion::Unsettled | Conclusion::Answered(503));
+    });
     match conclusion {
         Conclusion::Paid => {
             justified(world, visit, spend);
