@@ -16,7 +16,7 @@ demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 fo
 	@python3 stack/demo.py
 
 .PHONY: test
-test: tools lint test-native wasm test-envoy test-clients test-configs test-chaos ## everything that CI runs
+test: tools lint test-native mutations wasm test-envoy test-clients test-configs test-chaos ## everything that CI runs
 	@echo "all tests passed"
 
 .PHONY: wasm
@@ -43,6 +43,14 @@ lint: ## formatting, and what clippy denies: whatever could panic
 .PHONY: test-native
 test-native: ## the filter's own modules, natively
 	cargo test
+
+.PHONY: sim
+sim: ## play the simulator again as it failed: make sim SEED=n [RUNS=n] [STEPS=n]; all of it without
+	SEED=$(SEED) RUNS=$(RUNS) STEPS=$(STEPS) cargo test --test simulation what_must_hold -- --nocapture
+
+.PHONY: mutations
+mutations: ## make mistakes in a copy of the sources, and require that the simulator sees each
+	python3 tests/simulation/mutations.py
 
 .PHONY: test-envoy
 test-envoy: venv wasm wasm-panic ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]

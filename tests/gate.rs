@@ -679,6 +679,50 @@ fn a_payment_that_ran_out_meanwhile_is_not_settled() {
     assert_eq!((late.status, body(&late)["code"].as_str()), (402, Some("402.5")));
 }
 
+/// Its claim is forgotten, and may be held by another payment with the same nonce: that is not for it to give back, or to leave to others.
+#[test]
+fn a_payment_that_ran_out_meanwhile_leaves_the_next_one_of_its_nonce_alone() {
+    let ends: [fn(&mut World, Gate); 3] = [
+        |world, mut gate| assert!(world.env(|env| gate.on_end(End::ClientGone, env)).is_none()),
+        |world, mut gate| assert!(matches!(world.respond(&mut gate, 500, true), ResponseEffect::Edit(_))),
+        |world, mut gate| assert!(matches!(world.respond(&mut gate, 200, true), ResponseEffect::Answer(_))),
+    ];
+    for end in ends {
+        let mut world = World::new();
+        let accepted = world.challenge()["accepts"][0].clone();
+        let until = |seconds| {
+            let terms = Terms {
+                valid_before: NOW + seconds,
+                ..Terms::good(1)
+            };
+            base64(&v2(&accepted, terms.payload(&Payer::new(1))))
+        };
+        let (first, second) = (until(300), until(900));
+        let (gate, _) = world.forwarded(&[("payment-signature", &first)]);
+        world.now += 306;
+        let (_held, _) = world.forwarded(&[("payment-signature", &second)]);
+        end(&mut world, gate);
+        assert_eq!(world.refused(&[("payment-signature", &second)]).status, 409);
+    }
+    let mut world = World::new();
+    let accepted = world.challenge()["accepts"][0].clone();
+    let terms = Terms {
+        valid_before: NOW + 900,
+        ..Terms::good(1)
+    };
+    let second = base64(&v2(&accepted, terms.payload(&Payer::new(1))));
+    let first = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &first)]);
+    world.now += 306;
+    let (_held, _) = world.forwarded(&[("payment-signature", &second)]);
+    assert!(matches!(world.settled(settlement, &CalloutReply::Lost), Released::Answer(answer) if answer.status == 503));
+    assert_eq!(
+        world.refused(&[("payment-signature", &second)]).status,
+        409,
+        "it is in use, not pending"
+    );
+}
+
 #[test]
 fn a_client_that_left_before_the_settlement_is_not_charged() {
     let mut world = World::new();

@@ -158,7 +158,8 @@ impl Hold {
         }
     }
 
-    /// Whether the claim may have been forgotten by now: the payment itself has run out, and is not to be settled.
+    /// Whether the claim may have been forgotten by now: the payment itself has run out, and is not to be settled. From then on another
+    /// payment with the same nonce may hold it, and it is not for this request to give back, or to leave to others.
     pub(super) fn has_lapsed(&self, env: &Env<'_>) -> bool {
         env.now > self.expiry
     }
@@ -168,6 +169,7 @@ impl Hold {
         self.close(env);
         self.admission.give_back(env);
         match self.state {
+            _ if self.has_lapsed(env) => {}
             State::Wanted => {}
             // The claim has ended by itself. If there is one, somebody else has it: nonces of Permit2 and EIP-2612 can be signed anew.
             _ if self.has_lapsed(env) => {}
@@ -191,11 +193,17 @@ impl Hold {
 
     /// The settlement's outcome is not known: nobody may use the payment until it is, and what was delivered for it stays open.
     pub(super) fn keep_pending(&self, env: &mut Env<'_>) {
+        if self.has_lapsed(env) {
+            return;
+        }
         note(env.claims.mark_pending(env.store, &self.key, self.expiry, env.now), env);
     }
 
     /// The same, and nobody may take it over to find out.
     pub(super) fn keep_closed(&self, env: &mut Env<'_>) {
+        if self.has_lapsed(env) {
+            return;
+        }
         note(env.claims.mark_left(env.store, &self.key, self.expiry, env.now), env);
     }
 
