@@ -169,7 +169,6 @@ impl Hold {
         self.close(env);
         self.admission.give_back(env);
         match self.state {
-            _ if self.has_lapsed(env) => {}
             State::Wanted => {}
             // The claim has ended by itself. If there is one, somebody else has it: nonces of Permit2 and EIP-2612 can be signed anew.
             _ if self.has_lapsed(env) => {}
