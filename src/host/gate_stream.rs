@@ -168,9 +168,10 @@ impl GateStream {
         }
     }
 
-    /// Whether the answer waits for its settlement.
+    /// Whether the answer waits for its settlement. One that comes while the request does is a timeout of Envoy's own: it waits for nothing.
     fn held(&self) -> Action {
-        if self.worker.waits(self.context) || self.gate.holds_response() {
+        let waits = !matches!(self.gate, Gate::Paying) && self.worker.waits(self.context);
+        if waits || self.gate.holds_response() {
             Action::Pause
         } else {
             Action::Continue

@@ -2,11 +2,16 @@
 
 import pytest
 
+from stack.envoy import route
+
 from .checks import alive, paid, refused, unpaid
 from .facilitator import garbage, hang, ok, refuse
 from .payments import pay
 from .wire import eventually
-from .world import BASE, SOLANA_OFFER, UPTO, World, changed, price
+from .world import BASE, ROUTES, SOLANA_OFFER, UPTO, World, changed, price
+
+# Envoy gives up on a stream on which nothing has moved for so long.
+IDLE = [route("/upfront/idle", name="idle", action={"idle_timeout": "3s"})]
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +20,7 @@ def flows(worlds) -> World:
     cent = {"price": price("0.01"), "accept": [BASE, SOLANA_OFFER]}
     tokens = {"per_token": {"input": "$0", "output": "$0.00001", "max_output": 1000}}
     config = changed(routes=[
-        {"name": "upfront", "match": {"path": "/upfront"}, "flow": "upfront", **cent},
+        {"name": "upfront", "match": {"path": "/upfront*"}, "flow": "upfront", **cent},
         {"name": "overlap", "match": {"path": "/overlap"}, "verify": "overlap", **cent},
         {"name": "local", "match": {"path": "/local"}, "verify": "local", **cent},
         {"name": "metered", "match": {"path": "/metered"}, "verify": "overlap", "flow": "metered", "accept": [UPTO],
@@ -27,8 +32,7 @@ def flows(worlds) -> World:
         return world.everywhere(lambda: len(world.accepts("/local")) == 2 and
                                 world.call("/metered", **asks).status == 402)
 
-    return worlds.world("flows", config, ready=ready)
-
+    return worlds.world("flows", config, ready=ready, routes=[*IDLE, *ROUTES])
 
 
 def outcome(world: World, answer) -> str:
@@ -110,6 +114,19 @@ def test_a_client_that_leaves_while_it_pays_has_paid(flows, protocol):
     unpaid(flows, flows.call("/upfront", payment=payment), 402, "nonce_already_used")
     assert flows.backend.requests(test_id) == []
     alive(flows)
+
+
+def test_a_timeout_of_envoy_s_own_while_it_pays_is_told_in_full(flows, protocol):
+    """And what it has paid for is had by the same payment."""
+    payment = flows.payment("/upfront/idle")
+    flows.facilitator.script(payment.payload, settle=hang())
+    answer = flows.call("/upfront/idle", payment=payment, protocol=protocol)
+    assert (answer.status, answer.body, answer.clean) == (504, b"stream timeout", True), answer
+    assert flows.reached(answer) == 0 and outcome(flows, answer) == "settling"
+    flows.facilitator.gate(payment.payload).release()
+    again = eventually(lambda: (found := flows.call("/upfront/idle", payment=payment)).status == 200 and found, "it is served")
+    paid(flows, again, payment)
+    assert outcome(flows, again) == "served_again"
 
 
 def test_many_leave_as_they_pay(flows, protocol):
