@@ -238,7 +238,11 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
                 let delivery = Delivery::of(sale, left, env);
                 return verifying::serve(delivery, edits, env);
             }
-            (Err(Refusal::NonceAlreadyUsed), Some(late)) => refuse(env, &sale.order, late.refusal, None, &late.detail),
+            (Err(Refusal::NonceAlreadyUsed), Some(late)) => match sale.hold.is_free(env) {
+                Ok(()) => refuse(env, &sale.order, late.refusal, None, &late.detail),
+                // Another request is paying with it, or that is in doubt: nobody is told to sign a new one. Or it is spent, which says more.
+                Err(refusal) => refuse(env, &sale.order, refusal, None, ""),
+            },
             (Err(refusal), _) => refuse(env, &sale.order, refusal, None, ""),
         },
     };
@@ -257,11 +261,13 @@ fn edits(request: &Request<'_>, env: &Env<'_>) -> Edits {
 }
 
 /// A payment that is good for nothing but what it may have paid for before: it has expired, or was made for another resource of a route
-/// on which a payment buys several.
+/// on which a payment buys several. By the clock's skew it is refused before its end, and its claim outlives that.
 fn late(payment: &Payment, refusal: Refusal, order: &Order, terms: &Terms<'_>, env: &Env<'_>) -> Option<precheck::Approved> {
     let (mut grace, mut resource) = (0, terms.resource);
+    let as_long_as_its_claim = env.config.pre_check.clock_skew.saturating_mul(2).saturating_add(1);
     match refusal {
-        Refusal::ValidBefore if env.config.redeliver.times > 0 => grace = env.config.redeliver.window,
+        Refusal::ValidBefore if env.config.redeliver.times > 0 => grace = env.config.redeliver.window.max(as_long_as_its_claim),
+        Refusal::ValidBefore => grace = as_long_as_its_claim,
         Refusal::ResourceMismatch if order.route(env)?.1.requests_per_payment > 1 => resource = payment.resource_url.as_deref()?,
         _ => return None,
     }
