@@ -45,7 +45,7 @@ def shop(facilitator: Service, backend: Service, chain: Chain, **more: Any) -> E
         return {"name": name, "match": {"path": path, **terms.pop("match", {})}, "price": {"per_request": PRICE}, **terms}
 
     # The condition has the reader look at the body.
-    known = {"methods": ["POST"], "model": "fake-*"}
+    known = {"methods": ["POST"], "model": "*"}
     return Envoy(envoy_config(backend.port, {"facilitator": facilitator.port}), {
         "pay_to": {"eip155": chain.address("payTo")},
         "accept": [{"scheme": "exact", "network": BASE_SEPOLIA, "asset": "USDC", "transfer": "eip3009"}],
