@@ -347,6 +347,31 @@ fn every_metric_is_described_and_no_other() {
     }
 }
 
+/// What stands in a metric's dotted name is a label only if a tag says so: on the page, and in the files that are shipped.
+#[test]
+fn every_label_has_its_tag() {
+    let source = include_str!("../src/host/metrics.rs");
+    let ends = |part: &'static str| part.rsplit(|c: char| !c.is_ascii_lowercase()).next().unwrap();
+    // `x402_refusals.reason.{…}`, and what is handed to `of_facilitator`.
+    let mut labels: BTreeSet<&str> = source.split(".{").map(ends).filter(|label| !label.is_empty()).collect();
+    labels.extend(names(source, "cluster, \""));
+    assert!(
+        labels.contains("reason") && labels.contains("state") && labels.len() > 6,
+        "{labels:?}"
+    );
+    for (file, text) in [
+        ("docs/OPERATIONS.md", OPERATIONS),
+        ("envoy/envoy.yaml", include_str!("../envoy/envoy.yaml")),
+        ("envoy/demo.yaml", include_str!("../envoy/demo.yaml")),
+    ] {
+        assert_eq!(names(text, "tag_name: "), labels, "{file}");
+        for label in &labels {
+            let tag = format!("{{tag_name: {label}, regex: '^wasmcustom\\.x402_.*?(\\.{label}\\.([^.]+))'}}");
+            assert!(text.contains(&tag), "{file} lacks {tag}");
+        }
+    }
+}
+
 /// Each word in code style on the page of failures that looks like a metric, a reason or an outcome is one.
 #[test]
 fn the_page_of_failures_speaks_of_what_exists() {

@@ -310,7 +310,7 @@ fn an_answer_that_breaks_off_long_after_its_payment_has_expired_is_served_again(
     let mut gate = asked.entitled(&mut world);
     let _ = world.respond(&mut gate, 200, true);
     end(&mut world, gate, End::ClientGone);
-    assert_eq!(asked.refused(&mut world).1, "invalid_exact_evm_payload_authorization_valid_before");
+    assert_eq!(asked.refused(&mut world), used());
 }
 
 #[test]
@@ -515,6 +515,73 @@ fn several_requests_end_with_the_payment() {
     world.now += 320;
     let late = (402, "invalid_exact_evm_payload_authorization_valid_before".to_owned());
     assert_eq!(asked.refused(&mut world), late);
+}
+
+/// A payment that names what it is for, as the official clients' do.
+fn payment_for(world: &mut World, path: &str, payer: u8) -> Vec<u8> {
+    let (_, RequestEffect::Answer(challenge)) = world.request(path, &[], None) else {
+        panic!("not challenged")
+    };
+    let challenge = unbase64(header(&challenge, "payment-required").unwrap());
+    let mut payment = v2(&challenge["accepts"][0], Terms::good(payer).payload(&Payer::new(payer)));
+    payment["resource"] = challenge["resource"].clone();
+    base64(&payment)
+}
+
+#[test]
+fn nobody_is_asked_for_another_payment_while_the_first_of_several_requests_is_paid() {
+    let mut world = world(&json!({}));
+    let payment = payment_for(&mut world, "/three", 1);
+    let (asked, other) = (Asked::get("/three", &payment), Asked::get("/three/other", &payment));
+    let mismatch = (402, "resource_mismatch".to_owned());
+    assert_eq!(
+        other.refused(&mut world),
+        mismatch,
+        "the first one has to be for what the payment names"
+    );
+    let (_, RequestEffect::Verify(dispatch)) = asked.send(&mut world) else {
+        panic!("not verifying")
+    };
+    assert_eq!(other.refused(&mut world), (409, "payment_in_use".to_owned()));
+    let mut gate = dispatch.split().1.sent(support::world::TOKEN).0;
+    let _ = world.env(|env| gate.on_verified(support::world::TOKEN, &support::world::VALID, env));
+    let ResponseEffect::Settle(settlement) = world.respond(&mut gate, 200, true) else {
+        panic!("not settling")
+    };
+    assert!(matches!(world.settled(*settlement, &CalloutReply::Lost), Released::Answer(_)));
+    assert_eq!(other.refused(&mut world), (503, "settlement_pending".to_owned()));
+    let gate = asked.paid(&mut world);
+    for _ in 0..2 {
+        let gate = other.entitled(&mut world);
+        end(&mut world, gate, End::ClientGone);
+    }
+    end(&mut world, gate, End::Complete);
+    for _ in 0..2 {
+        let mut gate = other.entitled(&mut world);
+        let _ = world.respond(&mut gate, 200, true);
+        end(&mut world, gate, End::Complete);
+    }
+    assert_eq!(other.refused(&mut world), used());
+}
+
+#[test]
+fn a_payment_about_to_expire_is_not_to_be_replaced_while_its_settlement_is_in_doubt() {
+    for times in [0, 1] {
+        let mut world = world(&json!({"redeliver": {"times": times}}));
+        let payment = world.payment(1);
+        let settlement = world.settling(&[("payment-signature", &payment)]);
+        assert!(matches!(world.settled(settlement, &CalloutReply::Lost), Released::Answer(_)));
+        let asked = Asked::get("/paid", &payment);
+        let skew = world.config.pre_check.clock_skew;
+        // It was good for 300 seconds, and is not taken up again in the last of them: what was sent may yet be mined.
+        for passes in [300 - skew, skew, skew] {
+            world.now += passes;
+            assert_eq!(asked.refused(&mut world), (503, "settlement_pending".to_owned()), "{passes}");
+        }
+        world.now += 1;
+        let late = (402, "invalid_exact_evm_payload_authorization_valid_before".to_owned());
+        assert_eq!(asked.refused(&mut world), late);
+    }
 }
 
 #[test]

@@ -237,10 +237,10 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
                 let delivery = Delivery::of(sale, left, env);
                 return verifying::serve(delivery, edits, env);
             }
-            // Nobody is told to sign another one while it is in use, or its settlement is in doubt.
             (Err(Refusal::NonceAlreadyUsed), Some(late)) => match sale.hold.is_free(env) {
-                Err(held) if held != Refusal::NonceAlreadyUsed => refuse(env, &sale.order, held, None, ""),
-                _ => refuse(env, &sale.order, late.refusal, None, &late.detail),
+                Ok(()) => refuse(env, &sale.order, late.refusal, None, &late.detail),
+                // Another request is paying with it, or that is in doubt: nobody is told to sign a new one. Or it is spent, which says more.
+                Err(refusal) => refuse(env, &sale.order, refusal, None, ""),
             },
             (Err(refusal), _) => refuse(env, &sale.order, refusal, None, ""),
         },
@@ -268,7 +268,7 @@ fn late(payment: &Payment, refusal: Refusal, order: &Order, terms: &Terms<'_>, e
     let mut late = Terms { grace: u64::MAX, ..*terms };
     let offers: Vec<Offer>;
     match refusal {
-        Refusal::ValidBefore if env.config.redeliver.times > 0 => {}
+        Refusal::ValidBefore => {}
         Refusal::ResourceMismatch | Refusal::ValueMismatch | Refusal::NoMatchingRequirements if several => {
             late = *terms;
             late.resource = payment.resource_url.as_deref().unwrap_or(terms.resource);

@@ -14,7 +14,7 @@ URL = os.environ["URL_TO_PAY"]
 BODY = os.environ.get("BODY")
 # With a body the request is a POST.
 METHOD = "GET" if BODY is None else "POST"
-HEADERS = {} if BODY is None else {"content-type": "application/json"}
+HEADERS = {} if BODY is None else {"content-type": "application/json", **json.loads(os.environ.get("HEADERS", "{}"))}
 
 
 def registered(client: Any) -> Any:
@@ -25,11 +25,11 @@ def registered(client: Any) -> Any:
     return client
 
 
-def report(status: int, headers: Mapping[str, str], text: str) -> None:
+def report(status: int, headers: Mapping[str, str], text: str, **more: Any) -> None:
     """The one line that a test reads."""
     named = {name.lower(): value for name, value in headers.items()}
     receipt = named.get("payment-response") or named.get("x-payment-response")
     print(json.dumps({
         "status": status, "headers": named, "body": text,
-        "receipt": json.loads(base64.b64decode(receipt)) if receipt else None,
+        "receipt": json.loads(base64.b64decode(receipt)) if receipt else None, **more,
     }))

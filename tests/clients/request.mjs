@@ -9,10 +9,10 @@ export const init = body === undefined
   : { method: "POST", headers: { "content-type": "application/json", ...JSON.parse(process.env.HEADERS ?? "{}") }, body };
 
 /** The one line that a test reads. */
-export function report({ status, headers, text }) {
+export function report({ status, headers, text, ...more }) {
   const receipt = headers["payment-response"] ?? headers["x-payment-response"];
   console.log(JSON.stringify({
-    status, headers, body: text, receipt: receipt && JSON.parse(Buffer.from(receipt, "base64").toString()),
+    status, headers, body: text, receipt: receipt && JSON.parse(Buffer.from(receipt, "base64").toString()), ...more,
   }));
 }
 
