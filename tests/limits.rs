@@ -102,6 +102,39 @@ fn money_that_was_not_paid_comes_back_in_its_own_window_alone() {
 }
 
 #[test]
+fn who_does_as_it_is_told_while_nobody_can_be_asked_is_not_counted() {
+    let limits = json!({"cooldown": "30s", "payer": {"requests": 1, "spend": "$0.001", "window": "24h"}});
+    for flow in ["authorization", "upfront"] {
+        let route = json!({"name": "paid", "match": {"path": "/paid"}, "price": {"per_request": "$0.001"}, "flow": flow});
+        let mut world = world(&json!({"limits": limits, "routes": [route]}));
+        let first = payment(&mut world, 1, 1);
+        let sent: &[(&str, &[u8])] = &[("payment-signature", &first)];
+        for _ in 0..5 {
+            let answer = match world.request("/paid", sent, None).1 {
+                RequestEffect::Verify(dispatch) => {
+                    let waiting = dispatch.split().1;
+                    world.env(|env| waiting.not_sent(env)).1
+                }
+                RequestEffect::Settle(settlement) => match world.settled(*settlement, &CalloutReply::NotSent) {
+                    Released::Answer(answer) => RequestEffect::Answer(answer),
+                    _ => panic!("not answered"),
+                },
+                effect => effect,
+            };
+            match answer {
+                RequestEffect::Answer(answer) => assert_eq!(error(&answer), (503, "facilitator_unavailable".to_owned()), "{flow}"),
+                _ => panic!("not answered"),
+            }
+            world.now += 5;
+        }
+        // The facilitator is back.
+        assert!(!matches!(world.request("/paid", sent, None).1, RequestEffect::Answer(_)), "{flow}");
+        let second = payment(&mut world, 1, 2);
+        assert_eq!(refused(&mut world, &second).0, 429, "{flow}");
+    }
+}
+
+#[test]
 fn what_the_backend_lets_off_is_not_counted() {
     const SPENDER: alloy_primitives::Address = alloy_primitives::address!("0x15d34AAf54267DB7D7c367839AAf71A00a2C6A65");
     let upto =

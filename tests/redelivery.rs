@@ -350,6 +350,7 @@ fn what_another_filter_answers_is_not_what_was_paid_for() {
         };
         assert_eq!((answer.status, body(&answer)["error"].as_str()), (502, Some("answer_not_sold")));
         // It was paid for all the same.
+        assert!(header(&answer, "payment-required").is_none() && !String::from_utf8_lossy(&answer.body).contains("nothing was charged"));
         assert_eq!(unbase64(header(&answer, "payment-response").unwrap())["success"], true);
     }
     Asked::get("/three", &payment).entitled(&mut world);

@@ -6,7 +6,7 @@ use std::cell::Cell;
 use super::env::Env;
 use super::sale::{Sale, short_hash};
 use super::trust;
-use crate::replay::{Bound, ClaimKey, Meaning, RateLimits, TooMuch, Window};
+use crate::replay::{Bound, ClaimKey, Counted, Meaning, RateLimits, TooMuch};
 use crate::x402::Refusal;
 
 /// Why a request is not let in, and for how long.
@@ -32,8 +32,8 @@ pub(super) struct Admission {
     rate: Option<(ClaimKey, RateLimits, u64)>,
     /// Whether this request was the first to call a payment so.
     named: Cell<bool>,
-    /// The window in which this request is counted, if it is.
-    counted: Cell<Option<Window>>,
+    /// How this request is counted, if it is.
+    counted: Cell<Option<Counted>>,
 }
 
 impl Admission {
@@ -86,8 +86,8 @@ impl Admission {
             return Ok(());
         }
         match env.rates().count(env.store, payer, limits, *amount, env.now_ms) {
-            Ok(Ok(window)) => {
-                self.counted.set(Some(window));
+            Ok(Ok(counted)) => {
+                self.counted.set(Some(counted));
                 Ok(())
             }
             Ok(Err(TooMuch { again_in_ms })) => Err(Denied {
@@ -109,10 +109,17 @@ impl Admission {
         }
     }
 
+    /// The request was not served, and its payer is not to blame: it counts as never made.
+    pub(super) fn uncount(&self, env: &Env<'_>) {
+        if let (Some((payer, _, amount)), Some(counted)) = (&self.rate, self.counted.take()) {
+            let _ = env.rates().uncount(env.store, payer, *amount, counted, env.now_ms);
+        }
+    }
+
     /// So many millionths less were paid than this request was counted for.
     pub(super) fn refund(&self, amount: u64, env: &Env<'_>) {
-        if let (Some((payer, ..)), Some(window)) = (&self.rate, self.counted.get()) {
-            let _ = env.rates().refund(env.store, payer, amount, window, env.now_ms);
+        if let (Some((payer, ..)), Some(counted)) = (&self.rate, self.counted.get()) {
+            let _ = env.rates().refund(env.store, payer, amount, counted, env.now_ms);
         }
     }
 }

@@ -116,6 +116,7 @@ impl Hold {
                 Ok(())
             }
             Err(exceeded) => {
+                self.uncount(env);
                 self.release(env);
                 Err(refusal(exceeded).into())
             }
@@ -175,6 +176,11 @@ impl Hold {
             State::Held => note(env.claims.release(env.store, &self.key, env.now), env),
             State::LeftPending => note(env.claims.forgive(env.store, &self.key, env.now), env),
         }
+    }
+
+    /// The request could not be served, by no fault of its payer, and nobody has worked for it: it counts as never made.
+    pub(super) fn uncount(&self, env: &Env<'_>) {
+        self.admission.uncount(env);
     }
 
     /// Leaves the claim as pending for the case that this request cannot end it: the VM may be gone before it can.

@@ -36,7 +36,8 @@ impl Prepaid {
             return (Gate::Passing, ResponseEffect::Edit(edits));
         }
         // Another filter's answer: it is not what was sold, and whoever may come again could have any number of them.
-        let mut answer = refuse(env, &self.delivery.sale().order, Refusal::AnswerNotSold, None, "");
+        let detail = "the answer is not the backend's, which is what was paid for: send the same payment again";
+        let mut answer = refuse(env, &self.delivery.sale().order, Refusal::AnswerNotSold, None, detail);
         answer.headers.extend(self.delivery.receipt(env));
         self.delivery.failed(false, env);
         (Gate::Answered, ResponseEffect::Answer(answer))

@@ -249,7 +249,11 @@ impl Settlement {
             }
         }
         match self.waits {
-            Waits::Request(_) | Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
+            Waits::Request(_) => {
+                self.sale.hold.uncount(env);
+                Released::Answer(not_sent(&self.sale, env))
+            }
+            Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
             Waits::End { .. } => match self.tries.again_in(&self.sale, env) {
                 Some(ms) => Released::Again(Box::new(self), ms),
                 None => Released::End(unsettled(&self.sale, why, env)),

@@ -286,6 +286,7 @@ pub(super) fn contradiction(facilitator: &str, endpoint: Endpoint, reason: &str)
 /// No verdict: the payment is not at fault and may be sent again.
 fn unavailable(sale: &Sale, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     env.notes.event(Note::Verified("unavailable"));
+    sale.hold.uncount(env);
     sale.hold.release(env);
     let answer = refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "");
     (Gate::Answered, RequestEffect::Answer(answer))

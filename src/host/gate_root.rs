@@ -102,6 +102,8 @@ impl GateRoot {
         let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.later).into_iter().partition(|(at, _)| *at <= now);
         self.later = later;
         for (_, job) in due {
+            // What is said of this one must not end up in the access log of the one before.
+            self.act_as_root();
             self.send(worker, job);
         }
     }

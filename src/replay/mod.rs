@@ -55,7 +55,7 @@ pub use identifiers::{Bound, Identifiers, Meaning};
 pub use key::ClaimKey;
 pub use memory::MemoryStore;
 pub use outcome::{Change, Held};
-pub use rates::{RateLimits, Rates, TooMuch, Window};
+pub use rates::{Counted, RateLimits, Rates, TooMuch};
 pub use secret::secret;
 pub use store::{Cas, Conflict, Contended, Edit, MAX_TRIES, SharedStore, update};
 pub use time::UnixSeconds;

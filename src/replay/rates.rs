@@ -24,9 +24,14 @@ pub struct TooMuch {
     pub again_in_ms: u64,
 }
 
-/// The window that a request was counted in, by its end.
+/// How a request was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window(u64);
+pub struct Counted {
+    /// When its window ends.
+    ends_ms: u64,
+    /// Until when the payer has to wait for it.
+    rests_ms: u64,
+}
 
 /// What the records in a store say, by payer: 46 bytes for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +59,7 @@ impl Rates {
         limits: &RateLimits,
         amount: u64,
         now_ms: u64,
-    ) -> Result<Result<Window, TooMuch>, Contended> {
+    ) -> Result<Result<Counted, TooMuch>, Contended> {
         self.table.edit(store, payer, seconds(now_ms), |entry| {
             let found = entry.and_then(|entry| Rate::decode(&entry.contents));
             let mut rate = found.unwrap_or(Rate {
@@ -79,7 +84,11 @@ impl Rates {
             rate.requests = rate.requests.saturating_add(1);
             rate.spent = rate.spent.saturating_add(amount);
             rate.rests_ms = now_ms.saturating_add(limits.cooldown_ms);
-            (rate.put(), Ok(Window(rate.ends_ms)))
+            let counted = Counted {
+                ends_ms: rate.ends_ms,
+                rests_ms: rate.rests_ms,
+            };
+            (rate.put(), Ok(counted))
         })
     }
 
@@ -93,17 +102,46 @@ impl Rates {
         store: &(impl SharedStore + ?Sized),
         payer: &ClaimKey,
         amount: u64,
-        window: Window,
+        counted: Counted,
         now_ms: u64,
     ) -> Result<(), Contended> {
         self.table.edit(store, payer, seconds(now_ms), |entry| {
             match entry.and_then(|entry| Rate::decode(&entry.contents)) {
-                Some(mut rate) if rate.ends_ms == window.0 && amount > 0 => {
+                Some(mut rate) if rate.ends_ms == counted.ends_ms && amount > 0 => {
                     rate.spent = rate.spent.saturating_sub(amount);
                     (rate.put(), ())
                 }
                 _ => (Put::Keep, ()),
             }
+        })
+    }
+
+    /// Takes back a request over so many millionths as if it had not been made.
+    ///
+    /// # Errors
+    ///
+    /// [`Contended`]: it stays counted until its window ends.
+    pub fn uncount(
+        &self,
+        store: &(impl SharedStore + ?Sized),
+        payer: &ClaimKey,
+        amount: u64,
+        counted: Counted,
+        now_ms: u64,
+    ) -> Result<(), Contended> {
+        self.table.edit(store, payer, seconds(now_ms), |entry| {
+            let Some(mut rate) = entry.and_then(|entry| Rate::decode(&entry.contents)) else {
+                return (Put::Keep, ());
+            };
+            if rate.ends_ms == counted.ends_ms {
+                rate.requests = rate.requests.saturating_sub(1);
+                rate.spent = rate.spent.saturating_sub(amount);
+            }
+            // There was nothing to wait for before it, and another one after it has its own time.
+            if rate.rests_ms == counted.rests_ms {
+                rate.rests_ms = 0;
+            }
+            (rate.put(), ())
         })
     }
 
@@ -211,13 +249,39 @@ mod tests {
         let refund = |window, now_ms| world.rates.refund(&world.store, &payer, 1_000, window, now_ms).unwrap();
         let first = count(1_000, NOW).unwrap();
         refund(first, NOW + 1);
-        assert_eq!(count(1_000, NOW + 2), Ok(first));
+        assert!(count(1_000, NOW + 2).is_ok());
         // Of the next one it takes nothing.
         let second = count(1_000, NOW + 60_000).unwrap();
         refund(first, NOW + 60_001);
         assert!(count(1, NOW + 60_002).is_err());
         refund(second, NOW + 60_003);
-        assert_eq!(count(1_000, NOW + 60_004), Ok(second));
+        assert!(count(1_000, NOW + 60_004).is_ok());
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_asked() {
+        let (world, payer) = (World::new(), ClaimKey::from_bytes([1; 16]));
+        let limits = RateLimits {
+            requests: Some(2),
+            cooldown_ms: 5_000,
+            ..LIMITS
+        };
+        let count = |now_ms| world.rates.count(&world.store, &payer, &limits, 500, now_ms).unwrap();
+        let uncount = |counted, now_ms| world.rates.uncount(&world.store, &payer, 500, counted, now_ms).unwrap();
+        let first = count(NOW).unwrap();
+        let second = count(NOW + 5_000).unwrap();
+        // The first one's end leaves the second one's time as it is.
+        uncount(first, NOW + 5_001);
+        assert_eq!(count(NOW + 5_002), Err(TooMuch { again_in_ms: 4_998 }));
+        uncount(second, NOW + 5_003);
+        assert!(count(NOW + 5_004).is_ok() && count(NOW + 10_004).is_ok());
+        assert_eq!(count(NOW + 15_004), Err(TooMuch { again_in_ms: 44_996 }));
+        // Of another window nothing is taken.
+        let third = count(NOW + 60_000).unwrap();
+        uncount(second, NOW + 60_001);
+        assert!(count(NOW + 65_000).is_ok() && count(NOW + 70_000).is_err());
+        uncount(third, NOW + 70_001);
+        assert!(count(NOW + 70_002).is_ok());
     }
 
     #[test]

@@ -19,6 +19,8 @@ def flows(worlds) -> World:
     config = changed(routes=[
         {"name": "upfront", "match": {"path": "/upfront"}, "flow": "upfront", **cent},
         {"name": "idle", "match": {"path": "/idle"}, "flow": "upfront", **cent},
+        {"name": "timed", "match": {"path": "/timed"}, **cent},
+        {"name": "stalled", "match": {"path": "/stalled"}, **cent},
         {"name": "overlap", "match": {"path": "/overlap"}, "verify": "overlap", **cent},
         {"name": "local", "match": {"path": "/local"}, "verify": "local", **cent},
         {"name": "metered", "match": {"path": "/metered"}, "verify": "overlap", "flow": "metered", "accept": [UPTO],
@@ -30,7 +32,9 @@ def flows(worlds) -> World:
         return world.everywhere(lambda: len(world.accepts("/local")) == 2 and
                                 world.call("/metered", **asks).status == 402)
 
-    routes = [route("/idle", name="idle", action={"idle_timeout": "1s"}), *ROUTES]
+    routes = [route("/idle", name="idle", action={"idle_timeout": "1s"}),
+              route("/stalled", name="stalled", action={"idle_timeout": "1s"}),
+              route("/timed", name="timed", action={"timeout": "1s"}), *ROUTES]
     return worlds.world("flows", config, routes=routes, ready=ready)
 
 
@@ -128,8 +132,29 @@ def test_what_envoy_answers_meanwhile_is_an_answer(flows, protocol):
     assert flows.envoy.access_log(test_id=test_id)["x402_outcome"] == "settling"
     gate.release()
     eventually(lambda: flows.call("/idle", payment=payment, test_id=test_id).status == 200, "the answer is served after all")
-    assert len(flows.backend.requests(test_id)) == 1 and flows.count(payment, "settle") == 1
+    assert flows.backend.requests(test_id) and flows.count(payment, "settle") == 1
     unpaid(flows, flows.call("/idle", payment=payment), 402, "nonce_already_used")
+    alive(flows)
+
+
+GIVES_UP = {"/timed": {"kind": "sse", "chunks": 2}, "/stalled": {"kind": "mirror"}}
+
+
+@pytest.mark.parametrize("path", GIVES_UP)
+def test_what_is_settled_after_envoy_gave_up_is_served_again(flows, protocol, path):
+    """The backend had answered; Envoy's own answer goes out in its place, and the settlement goes on."""
+    payment = flows.payment(path)
+    flows.facilitator.script(payment.payload, settle=hang())
+    exchange, test_id = flows.open(path, payment=payment, protocol=protocol, does=GIVES_UP[path])
+    gate = flows.facilitator.gate(payment.payload)
+    gate.await_reached()
+    answer = exchange.response()
+    assert answer.status == 504 and answer.clean and not answer.has_receipt, answer
+    assert flows.envoy.access_log(test_id=test_id)["x402_outcome"] == "settling"
+    gate.release()
+    eventually(lambda: flows.call(path, payment=payment).status == 200, "the answer is served after all")
+    assert flows.count(payment, "settle") == 1
+    unpaid(flows, flows.call(path, payment=payment), 402, "nonce_already_used")
     alive(flows)
 
 
