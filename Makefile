@@ -16,7 +16,9 @@ demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 fo
 	@python3 stack/demo.py
 
 .PHONY: test
-test: tools lint test-native mutations wasm test-envoy test-clients test-configs test-chaos ## everything that CI runs
+test: tools lint test-native venv packages wasm wasm-panic ## everything that CI runs
+	@# Two suites at a time: each has Envoys, ports and chains of its own.
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-envoy mutations test-clients test-configs test-chaos
 	@echo "all tests passed"
 
 .PHONY: wasm
@@ -57,8 +59,7 @@ test-envoy: venv wasm wasm-panic ## the filter on a real Envoy, against scripted
 	$(PYTEST) tests/e2e $(T)
 
 .PHONY: test-clients
-test-clients: venv wasm ## official clients and facilitators on a local chain
-	@node stack/install.mjs
+test-clients: venv packages wasm ## official clients and facilitators on a local chain
 	$(PYTEST) tests/clients $(T)
 
 .PHONY: test-configs
@@ -66,8 +67,7 @@ test-configs: venv wasm ## the configurations below envoy/, on each supported En
 	$(PYTEST) tests/configs $(T)
 
 .PHONY: test-chaos
-test-chaos: venv wasm ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
-	@node stack/install.mjs
+test-chaos: venv packages wasm ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
 	$(PYTEST) tests/chaos $(T)
 
 .PHONY: test-docker
@@ -75,13 +75,16 @@ test-docker: venv wasm ## the compose file, with a Docker daemon of its own (thr
 	$(PYTEST) tests/docker $(T)
 
 .PHONY: record-failures
-record-failures: venv ## record anew how facilitators answer payments that fail: F="typescript python x402-rs" (ten minutes; x402-rs takes some more to build)
-	@node stack/install.mjs
+record-failures: venv packages ## record anew how facilitators answer payments that fail: F="typescript python x402-rs" (ten minutes; x402-rs takes some more to build)
 	.local/venv/bin/python -m tests.failures $(F)
 
 .PHONY: bench-streaming
 bench-streaming: venv wasm ## what metering adds to a stream, beside the backend alone (two minutes)
 	.local/venv/bin/python -m bench.streaming
+
+.PHONY: packages
+packages: tools
+	@node stack/install.mjs
 
 .PHONY: venv
 venv: tools
