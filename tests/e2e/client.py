@@ -127,7 +127,10 @@ class Exchange:
         return not self._readable()
 
     def _readable(self) -> bool:
-        return bool(select.select([self._socket], [], [], 0)[0])
+        # Not `select`, which knows no more than 1024 descriptors.
+        readable = select.poll()
+        readable.register(self._socket, select.POLLIN)
+        return bool(readable.poll(0))
 
     def leave(self) -> None:
         """Go away at once, without waiting for anything: RST, or RST_STREAM and then the connection."""
