@@ -1,5 +1,6 @@
 """Fixtures: one run's worlds. `main` is what most tests want."""
 
+import resource
 import sys
 from pathlib import Path
 
@@ -9,6 +10,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from .metered import CONFIG, LIMITED, asks_for_money  # noqa: E402
 from .world import MAIN, ROUTES, World, Worlds, changed  # noqa: E402
+
+
+# Clients, servers and what Envoys are asked over are all in this process: more than the 1024 that many systems begin with.
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 1 << 16) if most != resource.RLIM_INFINITY else 1 << 16, most))
 
 
 @pytest.fixture(scope="session")
