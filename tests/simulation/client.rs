@@ -6,7 +6,7 @@ use serde_json::Value;
 use x402_envoy::x402::Answer;
 
 use super::agenda::{Cut, Deed, Event};
-use super::shop::{ROUTES, Route, Way};
+use super::shop::{Asks, ROUTES, Route, Way};
 use super::support::unbase64;
 use super::support::world::header;
 use super::wallet::{self, Draft, Flaw, PAYERS, Payment, TUSD, sign};
@@ -16,6 +16,7 @@ use super::world::World;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Errand {
     pub route: usize,
+    pub asks: Asks,
     pub payment: Option<usize>,
     /// How often it was sent before, for the same reason.
     pub again: u32,
@@ -65,6 +66,14 @@ pub struct Visit {
     pub unresolved: bool,
     /// The gate has taken it for paid.
     pub paid: bool,
+    /// Its payment was settled for an earlier one.
+    pub again: bool,
+    /// It pays a price of the configuration before.
+    pub former: bool,
+    /// Its settlement was left pending, for its VM may end.
+    pub left_pending: bool,
+    /// What had happened to what its payment has bought when it came.
+    pub sold_changes: Option<u32>,
     /// The end of its answer has come.
     pub whole: bool,
     /// Bytes of it that the client has had.
@@ -92,6 +101,10 @@ impl Visit {
             unresolved: false,
             paid: false,
             resumes: false,
+            again: false,
+            former: false,
+            left_pending: false,
+            sold_changes: None,
             whole: false,
             delivered: 0,
             attempts: Vec::new(),
@@ -216,9 +229,14 @@ fn send(world: &World, errand: Errand, now: u64, copies: u64) {
 fn without_payment(route: usize) -> Errand {
     Errand {
         route,
+        asks: Asks::One,
         payment: None,
         again: 0,
     }
+}
+
+fn asks(world: &World) -> Asks {
+    world.random.weighted(&[(80, Asks::One), (12, Asks::Other), (8, Asks::Unread)])
 }
 
 fn priced(world: &World) -> usize {
@@ -241,6 +259,7 @@ fn fresh(world: &World, flaw: Option<Flaw>) -> Errand {
     let payment = pay(world, payer, route, way, flaw, smart, None);
     Errand {
         route,
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     }
@@ -267,9 +286,9 @@ fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, 
         || world.chain.borrow_mut().spend(wallet::claim(&draft), payer, draft.nonce),
         |(_, spend)| spend,
     );
-    let payment = sign(&draft, spend, &world.random);
+    let mut payment = sign(&draft, spend, &world.random);
     let index = crowd.payments.len();
-    crowd.by_proof.insert(payment.proof.clone(), index);
+    payment.first = *crowd.by_proof.entry(payment.proof.clone()).or_insert(index);
     crowd.payments.push(payment);
     index
 }
@@ -289,6 +308,7 @@ fn old(world: &World, now: u64) {
     let routes: Vec<usize> = (1..ROUTES.len()).filter(|route| ROUTES[*route].ways.contains(&way)).collect();
     let errand = Errand {
         route: *random.pick(&routes),
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     };
@@ -338,6 +358,7 @@ pub fn sibling_of(world: &World, payment: usize) {
     world.count("client: another payment with the same nonce");
     let errand = Errand {
         route,
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     };

@@ -143,6 +143,7 @@ fn attempt(world: &World, visit: usize, payment: usize, amount: u64) -> usize {
         mined: false,
         in_flight: false,
         named: false,
+        reverted: false,
     });
     attempt
 }

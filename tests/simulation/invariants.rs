@@ -4,6 +4,7 @@
 
 mod answers;
 mod calls;
+mod deliveries;
 mod settlements;
 mod steps;
 
@@ -11,6 +12,7 @@ use std::panic::resume_unwind;
 
 pub use answers::*;
 pub use calls::*;
+pub use deliveries::*;
 pub use settlements::*;
 pub use steps::*;
 

@@ -25,6 +25,8 @@ const UPTO_PROXY: Address = address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002
 const BLOCKHASH: u64 = 90;
 /// Why a payment does not do for a metered answer, though it does otherwise.
 pub const SHORT: &str = "its answer could outlive it";
+/// Why one buys nothing but what it has paid for.
+pub const EXPIRED: &str = "it has expired, or is about to";
 /// How long payments may be valid at most, in seconds: `pre_check.max_validity`.
 const LONGEST: u64 = 3600;
 /// How many payers there are. The last ones are poor.
@@ -102,6 +104,8 @@ pub struct Payment {
     pub accepts_upfront: bool,
     /// By what the facilitator knows it again: the signature, or the transaction.
     pub proof: String,
+    /// The first payment that was signed so: what tells payments apart.
+    pub first: usize,
 }
 
 impl Payment {
@@ -129,7 +133,7 @@ impl Payment {
             return None;
         }
         if self.valid_before <= now + SKEW {
-            return Some("it has expired, or is about to");
+            return Some(EXPIRED);
         }
         if self.valid_after > now + SKEW {
             return Some("it is not valid yet");
@@ -265,6 +269,7 @@ pub fn sign(draft: &Draft<'_>, spend: usize, random: &Random) -> Payment {
         header,
         value,
         proof,
+        first: 0,
     }
 }
 

@@ -40,6 +40,8 @@ pub struct World {
     pub gauge: Cell<i64>,
     /// Metered answers that are owed for.
     pub owing: RefCell<BTreeSet<usize>>,
+    /// What payments have bought.
+    pub sold: RefCell<BTreeMap<usize, invariants::Sold>>,
     /// When a payer last had an answer for a used nonce.
     pub inferred: RefCell<BTreeMap<(usize, bool), u64>>,
     /// What may have been claimed or given back since the last look.
@@ -75,6 +77,7 @@ impl World {
             totals: RefCell::default(),
             gauge: Cell::default(),
             owing: RefCell::default(),
+            sold: RefCell::default(),
             inferred: RefCell::default(),
             dirty: RefCell::default(),
             rough,
@@ -188,10 +191,12 @@ impl World {
         visit.quote = quotes.now;
         if let Some(payment) = errand.payment {
             let payment = &crowd.payments[payment];
+            visit.sold_changes = self.sold.borrow().get(&payment.first).map(invariants::Sold::changes);
             visit.refusable = payment.refusable(&ROUTES[errand.route], quotes, self.now_s());
             if quotes.take(payment.amount) {
                 if payment.amount != quotes.now {
                     self.count("client: pays the price before");
+                    visit.former = true;
                 }
                 visit.quote = payment.amount;
             }
@@ -213,6 +218,12 @@ impl World {
     pub fn spend_of(&self, visit: usize) -> Option<usize> {
         let crowd = self.crowd.borrow();
         crowd.visits[visit].errand.payment.map(|payment| crowd.payments[payment].spend)
+    }
+
+    /// The first payment that was signed as a request's is.
+    pub fn identity(&self, visit: usize) -> Option<usize> {
+        let crowd = self.crowd.borrow();
+        crowd.visits[visit].errand.payment.map(|payment| crowd.payments[payment].first)
     }
 
     /// Time passes, and nothing happens.

@@ -164,7 +164,11 @@ fn settle(world: &World, attempt: usize, plan: Plan) -> Reply {
             reply.names = names;
             reply
         }
-        Plan::Reverts => refused("invalid_exact_evm_transaction_failed", &transaction(attempt), Told::Refused),
+        Plan::Reverts => {
+            let mut reply = refused("invalid_exact_evm_transaction_failed", &transaction(attempt), Told::Refused);
+            reply.reverted = Some(attempt);
+            reply
+        }
         Plan::Slanders => {
             world.chain.borrow_mut().attempts[attempt].lied = true;
             mine(world, attempt);

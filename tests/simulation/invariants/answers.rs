@@ -8,7 +8,7 @@ use super::super::host::stream::Headers;
 use super::super::shop::{FORGED, Flow, Start, Way};
 use super::super::support::unbase64;
 use super::super::support::world::header;
-use super::super::wallet::SHORT;
+use super::super::wallet::{EXPIRED, SHORT};
 use super::super::world::World;
 use super::{must, violated};
 
@@ -54,11 +54,15 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             format!("visit {visit} has none and goes to the backend"),
         );
     };
-    if let Some(why) = refusable {
+    let spend = world.spend_of(visit).unwrap();
+    let (verified, settled) = world.visits(visit, |seen| (seen.verified, seen.paid));
+    let is_spent = world.chain.borrow().spends[spend].paid_by.is_some();
+    // One that has expired buys nothing else.
+    let late = refusable == Some(EXPIRED);
+    let again = !settled && (is_spent || late) && super::entitled(world, visit);
+    if let Some(why) = refusable.filter(|_| !again) {
         violated("no answer without a payment", format!("visit {visit} goes to the backend: {why}"));
     }
-    let spend = world.spend_of(visit).unwrap();
-    let verified = world.visits(visit, |seen| seen.verified);
     {
         let (crowd, mut chain) = (world.crowd.borrow(), world.chain.borrow_mut());
         let paying = &crowd.payments[payment];
@@ -139,6 +143,9 @@ pub fn headers_left(
         "what the backend says to the filter stays there",
         "visit {visit} gets {headers:?}"
     );
+    if let Some((_, value)) = receipts.first().filter(|_| paid) {
+        super::receipt(world, visit, value);
+    }
     let sold = from_backend && (200..400).contains(&status);
     if !sold {
         must!(
@@ -184,6 +191,10 @@ pub fn headers_left(
     } else {
         must!(paid, "paid before it leaves", "visit {visit} has an answer that is not paid for");
         world.count("answer: paid");
+        super::begins(world, visit);
+        if world.visits(visit, |seen| seen.again) {
+            return;
+        }
     }
     if world.visits(visit, |seen| seen.expiry) < world.now_s() {
         // It was paid for in time; what others make of the nonce by now is another payment's affair.
@@ -238,6 +249,7 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
     if answer.status == 503 && reason.contains("settlement_pending") {
         world.count("answer: settlement pending");
     }
+    super::denied(world, visit, answer.status);
     world.frees(visit);
     let Some(spend) = world.spend_of(visit) else {
         must!(challenge, "who does not pay is challenged", "visit {visit}: {}", answer.status);
@@ -309,6 +321,7 @@ pub fn over(world: &World, visit: usize) {
 
 /// The VM that had a request, or its settlement, is gone.
 pub fn orphaned(world: &World, visit: usize) {
+    super::lost(world, visit);
     if let Some(spend) = world.spend_of(visit) {
         let expiry = world.visits(visit, |seen| seen.expiry);
         let mut chain = world.chain.borrow_mut();

@@ -1,6 +1,6 @@
 //! How settlements end: by what the gate was told, and by what is true.
 
-use super::super::chain::Told;
+use super::super::chain::{Attempt, Told};
 use super::super::facilitator::Reply;
 use super::super::shop::Way;
 use super::super::world::World;
@@ -40,6 +40,7 @@ pub fn told(world: &World, visit: usize, attempt: Option<usize>, reply: &Reply) 
     if let Some(attempt) = attempt {
         chain.attempts[attempt].told = Some(told);
         chain.attempts[attempt].named = reply.names;
+        chain.attempts[attempt].reverted = reply.reverted == Some(attempt);
         world.visits(visit, |seen| seen.attempts.push(attempt));
     }
     if let Some(reverted) = reply.reverted {
@@ -72,6 +73,9 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
     match conclusion {
         Conclusion::Paid => {
             justified(world, visit, spend);
+            if !delivered {
+                super::sold(world, visit);
+            }
             let mut chain = world.chain.borrow_mut();
             let expiry = world.visits(visit, |seen| {
                 seen.paid = true;
@@ -138,26 +142,29 @@ fn justified(world: &World, visit: usize, spend: usize) {
         world.count("paid: by a lie");
         return;
     }
-    let used = attempts().any(|attempt| attempt.told == Some(Told::Used));
+    // A nonce that is used, or a transaction that fails for no other reason that is known: not the one that was hoped for.
+    let used = attempts().any(|attempt| attempt.told == Some(Told::Used) || attempt.reverted);
     must!(
         used,
         "paid before it leaves",
         "visit {visit} is taken for paid, and nothing says that it is"
     );
-    if attempts().any(|attempt| attempt.named) {
-        world.count("paid: by a transaction that was named");
-        return;
-    }
     let (limit, payer) = (world.shop.used_nonce_limit, chain.spends[spend].payer);
     must!(
         cost <= limit,
         "little is inferred",
         "visit {visit} is taken for paid, {cost} is more than {limit}"
     );
+    let payment = world.identity(visit);
+    let is_others = |attempt: &Attempt| Some(attempt.payment) != payment && matches!(attempt.told, None | Some(Told::Unknown));
+    let others = chain.spends[spend]
+        .attempts
+        .iter()
+        .find(|attempt| is_others(&chain.attempts[**attempt]));
     must!(
-        !resumes,
+        !resumes || others.is_none(),
         "little is inferred",
-        "visit {visit} is taken for paid by what an earlier request had sent"
+        "visit {visit} is taken for paid by what was sent for another payment: attempt {others:?}"
     );
     let now = world.now_s();
     // Accounts of different networks are different payers.
@@ -168,5 +175,9 @@ fn justified(world: &World, visit: usize, spend: usize) {
         "little is inferred",
         "payer {payer} had an answer for a used nonce at {before:?} and has another at {now}"
     );
-    world.count("paid: inferred");
+    world.count(if resumes {
+        "paid: inferred when it came again"
+    } else {
+        "paid: inferred"
+    });
 }
