@@ -366,7 +366,7 @@ pub fn sibling_of(world: &World, payment: usize) {
 }
 
 /// A request has begun: sometimes its client will not wait.
-pub fn begun(world: &World, worker: usize, vm: u32, context: u32) {
+pub fn begun(world: &World, visit: usize, worker: usize, vm: u32, context: u32) {
     let random = &world.random;
     if random.chance(140) {
         let longest = *random.pick(&[20, 200, 3000, 20_000]);
@@ -374,16 +374,23 @@ pub fn begun(world: &World, worker: usize, vm: u32, context: u32) {
         let how = Cut::Client;
         world.plan(at, Event::Cut { worker, vm, context, how });
     }
+    let errand = world.visits(visit, |seen| seen.errand);
+    if errand.payment.is_some() && errand.again < 5 && random.chance(60) {
+        // It does not know that the first is under way still.
+        world.count("client: again meanwhile");
+        let again = errand.again + 1;
+        send(world, Errand { again, ..errand }, world.now_ms() + random.between(0, 3000), 1);
+    }
 }
 
 /// A request has ended: what its client does then.
 pub fn ended(world: &World, visit: usize, outcome: Outcome) {
     let random = &world.random;
-    let (errand, served) = {
+    let (mut errand, served, paid) = {
         let mut crowd = world.crowd.borrow_mut();
         let visit = &mut crowd.visits[visit];
         visit.outcome = Some(outcome);
-        (visit.errand, visit.served)
+        (visit.errand, visit.served, visit.paid)
     };
     world.say(|| format!("  visit {visit}: ends: {outcome:?}"));
     if errand.payment.is_none() || errand.again >= 5 {
@@ -392,13 +399,22 @@ pub fn ended(world: &World, visit: usize, outcome: Outcome) {
     let wait = match outcome {
         // As it is told: the same payment again.
         Outcome::Answered(503 | 409 | 429) if random.chance(700) => random.between(200, 9000),
-        Outcome::Complete(500..) if random.chance(500) => random.between(50, 3000),
+        Outcome::Complete(500..) if !paid && random.chance(500) => random.between(50, 3000),
+        // It has paid, and comes back: at once, soon, or about when it is too late.
+        Outcome::CutOff | Outcome::Complete(500..) if paid && random.chance(800) => match random.below(10) {
+            0..3 => 0,
+            3..8 => random.between(1, 1500),
+            _ => world.shop.window * 1000 + random.between(0, 2000),
+        },
         // It never knew what became of it.
         Outcome::CutOff if random.chance(500) => random.between(0, 4000),
         // It tries its luck.
         Outcome::Complete(_) if served && random.chance(60) => random.between(0, 5000),
         _ => return,
     };
+    if random.chance(100) {
+        errand.asks = asks(world);
+    }
     world.count("client: sent again");
     let errand = Errand {
         again: errand.again + 1,

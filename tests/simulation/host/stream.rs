@@ -159,7 +159,7 @@ impl Worker {
             status: (0, false),
             ended: None,
         };
-        client::begun(world, self.index, self.vm, context);
+        client::begun(world, visit, self.index, self.vm, context);
         match self.carry_out(world, &mut stream, effect) {
             Action::Continue => self.goes_on(world, &mut stream),
             Action::Pause if stream.asking == Asking::Fresh => stream.asking = Asking::Paused,

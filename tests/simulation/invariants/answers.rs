@@ -4,6 +4,7 @@ use x402_envoy::pricing::End;
 use x402_envoy::replay::State;
 use x402_envoy::x402::Answer;
 
+use super::super::facilitator::INVALID;
 use super::super::host::stream::Headers;
 use super::super::shop::{FORGED, Flow, Start, Way};
 use super::super::support::unbase64;
@@ -258,6 +259,16 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
     if !challenge {
         return;
     }
+    let proven = {
+        let crowd = world.crowd.borrow();
+        let payment = &crowd.payments[crowd.visits[visit].errand.payment.unwrap()];
+        payment.smart.is_none() && payment.way != Way::Solana && payment.flaw.is_none()
+    };
+    must!(
+        !proven || !reason.contains(INVALID),
+        "nobody is blamed for a facilitator",
+        "visit {visit} has signed well, and is refused: {reason}"
+    );
     let chain = world.chain.borrow();
     must!(
         refusable.is_some_and(|why| why != SHORT) || expiry < world.now_s() || !chain.spends[spend].in_doubt(world.now_s()),

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::Value;
 use x402_envoy::pricing::End;
 
 use super::super::shop::{Asks, ROUTES};
+use super::super::support::unbase64;
 use super::super::wallet::EXPIRED;
 use super::super::world::World;
 use super::{must, violated};
@@ -23,9 +25,11 @@ pub struct Sold {
     /// Requests that are being served for it.
     under_way: BTreeSet<usize>,
     again: Option<Again>,
+    /// The request that is served again.
+    out: Option<Asks>,
     /// Until when it is known how many answers had begun, in Unix seconds.
     known_until: u64,
-    receipt: Option<String>,
+    receipt: Option<Value>,
     /// Counts whatever happened to it.
     changes: u32,
     /// Nobody can rely on its first delivery being waited for: the configuration was replaced meanwhile.
@@ -73,6 +77,7 @@ pub fn sold(world: &World, visit: usize) {
     sold.under_way.insert(visit);
     sold.receipt = None;
     sold.early = early;
+    sold.out = None;
     sold.changes += 1;
 }
 
@@ -102,6 +107,7 @@ pub fn entitled(world: &World, visit: usize) -> bool {
             ROUTES[errand.route].name,
             ROUTES[sold.route].name
         );
+        sold.out = again.map(|again| again.asks);
         sold.under_way.insert(visit);
         sold.changes += 1;
     });
@@ -132,10 +138,13 @@ pub fn begins(world: &World, visit: usize) {
 
 /// A client that has paid gets its receipt, which is the same each time.
 pub fn receipt(world: &World, visit: usize, receipt: &str) {
+    let mut receipt = unbase64(receipt);
+    // Each version of the protocol has its own name for it, and the same signature can be sent in both.
+    receipt.as_object_mut().unwrap().remove("network");
     with(world, visit, |sold| {
-        let before = sold.receipt.get_or_insert_with(|| receipt.to_owned());
+        let before = sold.receipt.get_or_insert_with(|| receipt.clone());
         must!(
-            before == receipt,
+            *before == receipt,
             "the same receipt",
             "visit {visit} gets {receipt}, and {before} was given before"
         );
@@ -233,9 +242,10 @@ pub fn denied(world: &World, visit: usize, status: u16) {
             "paid is delivered, or to be had",
             "visit {visit} is answered {status}, and its payment's answer was not delivered: {again:?}"
         );
-        let waits = ROUTES[errand.route].request(errand.asks).is_some() && refusable.is_none() && now <= expiry && !sold.early;
+        let request = ROUTES[errand.route].request(errand.asks);
+        let waits = request.is_some() && refusable.is_none() && now <= expiry && !sold.early;
         // An answer that is had again is waited for as long as it could be had.
-        let waits = waits && (sold.known_until == 0 || now <= sold.known_until);
+        let waits = waits && sold.out.is_none_or(|out| Some(out) == request && now <= sold.known_until);
         must!(
             sold.under_way.is_empty() || status != 402 || !waits,
             "nobody pays again for what is under way",

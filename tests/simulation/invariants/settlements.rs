@@ -156,7 +156,11 @@ fn justified(world: &World, visit: usize, spend: usize) {
         "visit {visit} is taken for paid, {cost} is more than {limit}"
     );
     let payment = world.identity(visit);
-    let is_others = |attempt: &Attempt| Some(attempt.payment) != payment && matches!(attempt.told, None | Some(Told::Unknown));
+    // What had expired by then is forgotten: nobody can tell that from a nonce that the payer has burnt.
+    let is_others = |attempt: &Attempt| {
+        let lives = world.visits(attempt.visit, |seen| seen.expiry) >= world.now_s();
+        Some(attempt.payment) != payment && lives && matches!(attempt.told, None | Some(Told::Unknown))
+    };
     let others = chain.spends[spend]
         .attempts
         .iter()
@@ -164,7 +168,7 @@ fn justified(world: &World, visit: usize, spend: usize) {
     must!(
         !resumes || others.is_none(),
         "little is inferred",
-        "visit {visit} is taken for paid by what was sent for another payment: attempt {others:?}"
+        "visit {visit} is taken for paid by what was sent for another payment: attempt {others:?} of spend {spend}"
     );
     let now = world.now_s();
     // Accounts of different networks are different payers.
