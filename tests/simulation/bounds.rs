@@ -103,6 +103,8 @@ impl World {
                 "x402/exposure/",
                 "x402/attempts/",
                 "x402/entitlements/",
+                "x402/identifiers/",
+                "x402/rates/",
             ]
             .iter()
             .any(|table| name.starts_with(table));

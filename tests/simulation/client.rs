@@ -66,6 +66,8 @@ pub struct Visit {
     pub unresolved: bool,
     /// The gate has taken it for paid.
     pub paid: bool,
+    /// When it came, in milliseconds.
+    pub came_at: u64,
     /// Its payment was settled for an earlier one.
     pub again: bool,
     /// It pays a price of the configuration before.
@@ -101,6 +103,7 @@ impl Visit {
             unresolved: false,
             paid: false,
             resumes: false,
+            came_at: 0,
             again: false,
             former: false,
             left_pending: false,
@@ -122,6 +125,9 @@ impl Visit {
 pub struct Crowd {
     pub payments: Vec<Payment>,
     pub by_proof: BTreeMap<String, usize>,
+    by_identity: BTreeMap<(String, Option<String>), usize>,
+    /// What payers have called their last payments.
+    names: BTreeMap<usize, Vec<String>>,
     pub visits: Vec<Visit>,
     /// What the challenge of a route accepts, by price list and way.
     pub accepted: BTreeMap<(usize, usize, Way), Value>,
@@ -271,7 +277,9 @@ fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, 
     let mut crowd = world.crowd.borrow_mut();
     crowd.nonces += 1;
     let accepted = crowd.accepted.get(&(route, list, way)).cloned().unwrap_or_default();
+    let name = name(world, &mut crowd, payer);
     let draft = Draft {
+        name,
         payer,
         route,
         list,
@@ -288,9 +296,27 @@ fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, 
     );
     let mut payment = sign(&draft, spend, &world.random);
     let index = crowd.payments.len();
-    payment.first = *crowd.by_proof.entry(payment.proof.clone()).or_insert(index);
+    crowd.by_proof.entry(payment.proof.clone()).or_insert(index);
+    let identity = (payment.proof.clone(), payment.name.clone());
+    payment.first = *crowd.by_identity.entry(identity).or_insert(index);
     crowd.payments.push(payment);
     index
+}
+
+/// What a payer calls the next payment: by mistake, sometimes, as one before.
+fn name(world: &World, crowd: &mut Crowd, payer: usize) -> Option<String> {
+    if !world.shop.named || world.random.chance(600) {
+        return None;
+    }
+    let number = crowd.nonces;
+    let names = crowd.names.entry(payer).or_default();
+    if !names.is_empty() && world.random.chance(300) {
+        world.count("client: a name again");
+        return Some(world.random.pick(names).clone());
+    }
+    let name = format!("payment-number-{number:08}");
+    names.push(name.clone());
+    Some(name)
 }
 
 /// One of the last payments again, where it was meant for or elsewhere.

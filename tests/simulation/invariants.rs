@@ -5,6 +5,7 @@
 mod answers;
 mod calls;
 mod deliveries;
+mod limits;
 mod settlements;
 mod steps;
 
@@ -13,6 +14,7 @@ use std::panic::resume_unwind;
 pub use answers::*;
 pub use calls::*;
 pub use deliveries::*;
+pub use limits::*;
 pub use settlements::*;
 pub use steps::*;
 

@@ -89,6 +89,8 @@ pub struct Route {
     pub ways: &'static [Way],
     /// Whether it is sold by the token.
     pub tokens: bool,
+    /// How many requests a payment buys.
+    pub requests: u32,
 }
 
 impl Route {
@@ -135,10 +137,11 @@ const fn route(name: &'static str, path: &'static str, flow: Flow, start: Start,
         quote,
         ways,
         tokens: false,
+        requests: 1,
     }
 }
 
-pub const ROUTES: [Route; 8] = [
+pub const ROUTES: [Route; 9] = [
     route("health", "/healthz", Flow::Free, Start::Before, 0, &[]),
     route("basic", "/basic", Flow::Authorization, Start::Before, 1000, EXACT),
     route("overlap", "/overlap", Flow::Authorization, Start::Overlap, 1000, EXACT),
@@ -157,6 +160,10 @@ pub const ROUTES: [Route; 8] = [
         )
     },
     route("call", "/call", Flow::Metered, Start::Overlap, 375, &[Way::Upto, Way::Permit]),
+    Route {
+        requests: 3,
+        ..route("several", "/several", Flow::Authorization, Start::Before, 1500, EXACT)
+    },
 ];
 
 /// The configuration of a run: the same routes each time, and terms that differ.
@@ -168,6 +175,10 @@ pub struct Shop {
     /// `redeliver`, in seconds.
     pub times: u32,
     pub window: u64,
+    /// How many requests of a payer are let in within so many seconds, if that is limited.
+    pub limit: Option<(u64, u64)>,
+    /// Whether payments can have names.
+    pub named: bool,
     /// `accept_used_nonce_up_to`, in the smallest unit.
     pub used_nonce_limit: u64,
     /// `metered.exposure`, in the smallest unit, which are millionths.
@@ -186,6 +197,8 @@ impl Shop {
         let used_nonce_limit = *random.pick(&[0, 1500, 1500, 5000]);
         let (exposure_payer, exposure_total) = *random.pick(&[(3750, 7500), (8000, 20000), (100_000, 200_000)]);
         let (times, window) = (*random.pick(&[0, 1, 1, 2]), *random.pick(&[2, 20, 120]));
+        let limit = random.chance(150).then_some((20, 4));
+        let named = random.chance(300);
         let failures_are_free = random.chance(300);
         let missing_usage = *random.pick(&["estimate", "maximum", "free"]);
         let metered = json!({
@@ -202,7 +215,7 @@ impl Shop {
             .map(|name| json!({"cluster": name, "url": format!("http://{name}.test"), "verify_timeout": "2s", "settle_timeout": "8s"}))
             .collect();
         let configuration = |list| {
-            json!({
+            let mut configuration = json!({
                 "pay_to": {"eip155": SELLER.to_string(), "solana": SOLANA_SELLER},
                 "assets": [{
                     "symbol": "TUSD", "network": "eip155:84532", "address": TUSD.to_string(), "decimals": 6, "currency": "usd",
@@ -214,7 +227,14 @@ impl Shop {
                 "redeliver": {"times": times, "window": format!("{window}s")},
                 "unmatched": "deny",
                 "routes": ROUTES.iter().map(|route| configured(route, list, &metered)).collect::<Vec<_>>(),
-            })
+            });
+            if let Some((seconds, requests)) = limit {
+                configuration["limits"] = json!({"payer": {"window": format!("{seconds}s"), "requests": requests}});
+            }
+            if named {
+                configuration["payment_identifier"] = "optional".into();
+            }
+            configuration
         };
         let configs = [0, 1].map(|list| parse(configuration(list).to_string().as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}")));
         let chats = ["x", "y"].map(|letter| chat(&configs[0], letter));
@@ -223,6 +243,8 @@ impl Shop {
             chats,
             times,
             window,
+            limit,
+            named,
             used_nonce_limit,
             exposure_payer,
             exposure_total,
@@ -264,6 +286,9 @@ fn configured(route: &Route, list: usize, metered: &Value) -> Value {
         Start::Before => {}
         Start::Overlap => fields["verify"] = "overlap".into(),
         Start::Local => fields["verify"] = "local".into(),
+    }
+    if route.requests > 1 {
+        fields["limits"] = json!({"requests_per_payment": route.requests});
     }
     fields["accept"] = route.ways.iter().map(|way| offer(*way)).collect();
     fields

@@ -12,7 +12,7 @@ use super::facilitator::{self, Desk};
 use super::host::Worker;
 use super::invariants;
 use super::random::Random;
-use super::shop::{ROUTES, SKEW, Shop, VALIDITY, Way};
+use super::shop::{Asks, ROUTES, SKEW, Shop, VALIDITY, Way};
 use super::support::NOW;
 use super::totals::Totals;
 use super::wallet::Quotes;
@@ -42,6 +42,10 @@ pub struct World {
     pub owing: RefCell<BTreeSet<usize>>,
     /// What payments have bought.
     pub sold: RefCell<BTreeMap<usize, invariants::Sold>>,
+    /// What payers, and whether on Solana, have called payments that were taken for paid: which one, for what, and when.
+    pub names: RefCell<BTreeMap<(usize, bool, String), (usize, Option<Asks>, usize, u64)>>,
+    /// When those requests of payers came that were let in.
+    pub let_in: RefCell<BTreeMap<(usize, bool), Vec<u64>>>,
     /// When a payer last had an answer for a used nonce.
     pub inferred: RefCell<BTreeMap<(usize, bool), u64>>,
     /// What may have been claimed or given back since the last look.
@@ -78,6 +82,8 @@ impl World {
             gauge: Cell::default(),
             owing: RefCell::default(),
             sold: RefCell::default(),
+            names: RefCell::default(),
+            let_in: RefCell::default(),
             inferred: RefCell::default(),
             dirty: RefCell::default(),
             rough,
@@ -189,6 +195,7 @@ impl World {
         let mut crowd = self.crowd.borrow_mut();
         let mut visit = Visit::new(errand);
         visit.quote = quotes.now;
+        visit.came_at = self.now_ms();
         if let Some(payment) = errand.payment {
             let payment = &crowd.payments[payment];
             visit.sold_changes = self.sold.borrow().get(&payment.first).map(invariants::Sold::changes);

@@ -166,6 +166,7 @@ impl Worker {
         } = job;
         let alive = self.root(root).waiting.contains(&context) && self.streams.contains_key(&context);
         invariants::told(world, visit, attempt, reply);
+        invariants::selling(world, visit);
         let effect = self.with_env(world, root, Some(visit), |env| settlement.settled(&reply.read(), env));
         let conclusion = match &effect {
             Released::Again(..) => None,
@@ -180,6 +181,7 @@ impl Worker {
         }
         if let Released::Again(settlement, ms) = effect {
             world.count("settlement: sent again");
+            invariants::sold(world, visit, false);
             let job = Job {
                 context,
                 visit,

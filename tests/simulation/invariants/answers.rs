@@ -9,7 +9,7 @@ use super::super::host::stream::Headers;
 use super::super::shop::{FORGED, Flow, Start, Way};
 use super::super::support::unbase64;
 use super::super::support::world::header;
-use super::super::wallet::{EXPIRED, SHORT};
+use super::super::wallet::SHORT;
 use super::super::world::World;
 use super::{must, violated};
 
@@ -58,9 +58,8 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
     let spend = world.spend_of(visit).unwrap();
     let (verified, settled) = world.visits(visit, |seen| (seen.verified, seen.paid));
     let is_spent = world.chain.borrow().spends[spend].paid_by.is_some();
-    // One that has expired buys nothing else.
-    let late = refusable == Some(EXPIRED);
-    let again = !settled && (is_spent || late) && super::entitled(world, visit);
+    let before = is_spent || refusable.is_some() || super::buys_several(world, visit);
+    let again = !settled && before && super::entitled(world, visit);
     if let Some(why) = refusable.filter(|_| !again) {
         violated("no answer without a payment", format!("visit {visit} goes to the backend: {why}"));
     }
@@ -87,7 +86,7 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             "visit {visit} uses a payment that is spent"
         );
         must!(
-            !spend.delivered,
+            again || !spend.delivered,
             "a payment pays once",
             "visit {visit} uses a payment that has bought an answer"
         );
@@ -101,6 +100,7 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             );
         }
         if !paid {
+            super::let_in(world, visit, &crowd.visits[visit], paying);
             spend.user = Some(visit);
             spend.expiry = spend.expiry.max(crowd.visits[visit].expiry);
         }
@@ -247,6 +247,12 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
         answer.status
     );
     let reason = String::from_utf8_lossy(&answer.body);
+    if answer.status == 409 && reason.contains("payment_identifier_conflict") {
+        world.count("answer: a name of another payment");
+    }
+    if answer.status == 429 && reason.contains("payer_limit_exceeded") {
+        world.count("answer: too many requests");
+    }
     if answer.status == 503 && reason.contains("settlement_pending") {
         world.count("answer: settlement pending");
     }

@@ -7,7 +7,7 @@ use x402_envoy::pricing::End;
 
 use super::super::shop::{Asks, ROUTES};
 use super::super::support::unbase64;
-use super::super::wallet::EXPIRED;
+use super::super::wallet::{AMOUNT, EXPIRED, RESOURCE};
 use super::super::world::World;
 use super::{must, violated};
 
@@ -29,6 +29,14 @@ pub struct Sold {
     out: Option<Asks>,
     /// Until when it is known how many answers had begun, in Unix seconds.
     known_until: u64,
+    /// What was settled for it, in the smallest unit, and when its claim expires.
+    amount: u64,
+    expires: u64,
+    /// How many requests each settlement buys.
+    each: u32,
+    /// Some of them are certainly left to be had, and so many are being given back.
+    sure: bool,
+    returning: u32,
     receipt: Option<Value>,
     /// Counts whatever happened to it.
     changes: u32,
@@ -57,8 +65,14 @@ impl Sold {
         self.under_way.is_empty()
     }
 
+    /// How many may begin in vain. How many of several did is forgotten when the payment expires, and is counted anew for what is under way
+    /// still.
+    fn tries(&self) -> u32 {
+        if self.each > 1 { 2 * self.times } else { self.times }
+    }
+
     fn most(&self) -> u32 {
-        self.requests + self.times
+        self.requests + self.tries()
     }
 }
 
@@ -66,13 +80,43 @@ fn with<T>(world: &World, visit: usize, look: impl FnOnce(&mut Sold) -> T) -> Op
     world.sold.borrow_mut().get_mut(&world.identity(visit)?).map(look)
 }
 
-/// A payment was settled for a request, and its answer has not begun.
-pub fn sold(world: &World, visit: usize) {
-    let (errand, early) = world.visits(visit, |seen| (seen.errand, seen.left_pending));
+/// A settlement is about to be heard of that may sell several requests: others may have them before this one.
+pub fn selling(world: &World, visit: usize) {
+    if world.visits(visit, |seen| seen.route().requests) > 1 {
+        sell(world, visit);
+    }
+}
+
+/// It has been heard of, and was sold for its answer if so it `is_paid`.
+pub fn sold(world: &World, visit: usize, is_paid: bool) {
+    let requests = world.visits(visit, |seen| seen.route().requests);
+    if requests == 1 {
+        if is_paid {
+            sell(world, visit);
+        }
+        return;
+    }
+    with(world, visit, |sold| {
+        sold.changes += 1;
+        if is_paid {
+            sold.sure = true;
+            return;
+        }
+        sold.under_way.remove(&visit);
+        sold.requests -= requests;
+        sold.times -= world.shop.times;
+    });
+    world.sold.borrow_mut().retain(|_, sold| sold.requests > 0);
+}
+
+fn sell(world: &World, visit: usize) {
+    let (errand, early, expiry, quote) = world.visits(visit, |seen| (seen.errand, seen.left_pending, seen.expiry, seen.quote));
     let mut all = world.sold.borrow_mut();
     let sold = all.entry(world.identity(visit).unwrap()).or_default();
     sold.route = errand.route;
-    sold.requests += 1;
+    sold.each = ROUTES[errand.route].requests;
+    sold.requests += sold.each;
+    (sold.amount, sold.expires, sold.sure) = (quote, expiry, false);
     sold.times += if world.meters(visit) { 0 } else { world.shop.times };
     sold.under_way.insert(visit);
     sold.receipt = None;
@@ -83,15 +127,40 @@ pub fn sold(world: &World, visit: usize) {
 
 /// A request goes to the backend, and its payment was spent before: it must be one whose answer was not delivered. Whether it is.
 pub fn entitled(world: &World, visit: usize) -> bool {
-    let (errand, now) = (world.visits(visit, |seen| seen.errand), world.now_s());
+    let (errand, refusable, quote) = world.visits(visit, |seen| (seen.errand, seen.refusable, seen.quote));
+    let now = world.now_s();
     let known = with(world, visit, |sold| {
+        if sold.each > 1 && now <= sold.expires {
+            let excused = matches!(refusable, None | Some(EXPIRED | AMOUNT | RESOURCE));
+            must!(
+                excused && sold.route == errand.route && quote <= sold.amount,
+                "a payment buys what it was sold for",
+                "visit {visit} for {quote} is served for {}: {refusable:?}",
+                sold.amount
+            );
+            let used = sold.complete + u32::try_from(sold.under_way.len()).unwrap();
+            must!(
+                used < sold.requests,
+                "delivered once",
+                "visit {visit} is served for a payment that buys {}, of which {used} are used",
+                sold.requests
+            );
+            sold.under_way.insert(visit);
+            sold.changes += 1;
+            return "delivery: one of several";
+        }
         must!(
-            sold.complete == 0,
+            matches!(refusable, None | Some(EXPIRED)),
+            "no answer without a payment",
+            "visit {visit} goes to the backend: {refusable:?}"
+        );
+        must!(
+            sold.complete < sold.requests,
             "delivered once",
             "visit {visit} is served again, and its payment's answer was delivered"
         );
         must!(
-            sold.under_way.is_empty(),
+            sold.under_way.is_empty() || sold.each > 1,
             "one answer at a time",
             "visit {visit} is served again, and {:?} are under way",
             sold.under_way
@@ -110,9 +179,10 @@ pub fn entitled(world: &World, visit: usize) -> bool {
         sold.out = again.map(|again| again.asks);
         sold.under_way.insert(visit);
         sold.changes += 1;
+        "delivery: served again"
     });
-    if known.is_some() {
-        world.count("delivery: served again");
+    if let Some(how) = known {
+        world.count(how);
         world.visits(visit, |seen| {
             seen.paid = true;
             seen.again = true;
@@ -187,9 +257,10 @@ pub fn ending(world: &World, visit: usize, begun: bool, end: End) -> Option<u32>
         sold.under_way.remove(&visit);
         sold.vain += u32::from(begun);
         sold.changes += 1;
-        let forgotten = again && begun && now > sold.known_until;
-        let is_left = sold.times > 0 && (!begun || sold.vain <= sold.times) && !forgotten;
+        let forgotten = again && sold.out.is_some() && begun && now > sold.known_until;
+        let is_left = sold.times > 0 && (!begun || sold.vain <= sold.tries()) && !forgotten;
         let request = ROUTES[errand.route].request(errand.asks).filter(|_| is_left);
+        sold.returning += u32::from(sold.each > 1);
         sold.again = request.map(|asks| Again { asks, until, sure: false });
         sold.known_until = until;
         sold.changes
@@ -200,10 +271,18 @@ pub fn ending(world: &World, visit: usize, begun: bool, end: End) -> Option<u32>
 pub fn ended(world: &World, visit: usize, change: Option<u32>) {
     let stuck = world.spend_of(visit).is_some_and(|spend| world.chain.borrow().spends[spend].stuck);
     with(world, visit, |sold| {
-        if let Some(again) = sold.again.as_mut().filter(|_| Some(sold.changes) == change && !stuck) {
+        if sold.each > 1 {
+            sold.returning -= u32::from(change.is_some());
+            sold.changes += 1;
+        } else if let Some(again) = sold.again.as_mut().filter(|_| Some(sold.changes) == change && !stuck) {
             again.sure = true;
         }
     });
+}
+
+/// Whether a payment may buy a request though nothing was settled for it, and it has not expired.
+pub fn buys_several(world: &World, visit: usize) -> bool {
+    with(world, visit, |sold| sold.each > 1 && world.now_s() <= sold.expires).unwrap_or(false)
 }
 
 /// A VM is gone, and a delivery with it.
@@ -234,6 +313,14 @@ pub fn denied(world: &World, visit: usize, status: u16) {
         if sold.lost || Some(sold.changes) != seen_changes || sold.route != errand.route {
             return;
         }
+        let used = sold.complete + u32::try_from(sold.under_way.len()).unwrap() + sold.vain.saturating_sub(sold.times);
+        let left = sold.each > 1 && sold.sure && sold.returning == 0 && now <= sold.expires && refusable.is_none();
+        must!(
+            !left || used >= sold.requests,
+            "paid is delivered, or to be had",
+            "visit {visit} is answered {status}, and its payment buys {}, of which {used} are used",
+            sold.requests
+        );
         let again = sold
             .again
             .filter(|again| again.sure && Some(again.asks) == ROUTES[errand.route].request(errand.asks) && now <= again.until);
@@ -247,7 +334,7 @@ pub fn denied(world: &World, visit: usize, status: u16) {
         // An answer that is had again is waited for as long as it could be had.
         let waits = waits && sold.out.is_none_or(|out| Some(out) == request && now <= sold.known_until);
         must!(
-            sold.under_way.is_empty() || status != 402 || !waits,
+            sold.under_way.is_empty() || sold.each > 1 || status != 402 || !waits,
             "nobody pays again for what is under way",
             "visit {visit} is challenged, and {:?} are under way for its payment",
             sold.under_way

@@ -2,9 +2,12 @@
 
 use super::super::chain::{Attempt, Told};
 use super::super::facilitator::Reply;
-use super::super::shop::Way;
+use super::super::shop::{Asks, ROUTES, Way};
 use super::super::world::World;
 use super::{must, violated};
+
+/// How long a name is certainly remembered after its payment was settled, in seconds: `pre_check.max_validity`, since it was claimed.
+const NAMED: u64 = 2400;
 
 /// How a settlement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +73,11 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
         seen.settling = false;
         seen.unresolved = matches!(conclusion, Conclusion::Unsettled | Conclusion::Answered(503));
     });
+    super::sold(world, visit, conclusion == Conclusion::Paid && !delivered);
     match conclusion {
         Conclusion::Paid => {
             justified(world, visit, spend);
-            if !delivered {
-                super::sold(world, visit);
-            }
+            named(world, visit);
             let mut chain = world.chain.borrow_mut();
             let expiry = world.visits(visit, |seen| {
                 seen.paid = true;
@@ -124,6 +126,28 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
     if conclusion != Conclusion::Unsettled {
         world.owing.borrow_mut().remove(&visit);
     }
+}
+
+/// What a payer calls a payment is no other one's, nor one's for another request.
+fn named(world: &World, visit: usize) {
+    let (errand, identity) = (world.visits(visit, |seen| seen.errand), world.identity(visit).unwrap());
+    let (name, payer, way) = {
+        let crowd = world.crowd.borrow();
+        let payment = &crowd.payments[errand.payment.unwrap()];
+        (payment.name.clone(), payment.payer, payment.way)
+    };
+    let Some(name) = name else { return };
+    let route = &ROUTES[errand.route];
+    // Several requests go by one name.
+    let request = route.request(errand.asks).filter(|_| route.requests == 1);
+    let meaning = (identity, request, errand.route, world.now_s());
+    let before = world.names.borrow_mut().insert((payer, way == Way::Solana, name), meaning);
+    let same = |before: (usize, Option<Asks>, usize, u64)| (before.0, before.1) == (identity, request);
+    must!(
+        before.is_none_or(|before| same(before) || before.3 + NAMED < world.now_s()),
+        "one payment for each name",
+        "visit {visit} pays with {meaning:?}, and its name stands for {before:?}"
+    );
 }
 
 /// Taken for paid: by the chain, by a lie, by a transaction that was named, or by the little that may be inferred.
