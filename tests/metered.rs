@@ -252,6 +252,26 @@ fn an_answer_without_a_body_has_its_receipt_in_the_headers() {
 }
 
 #[test]
+fn an_answer_without_a_body_that_was_cut_off_does_not_buy_one_with_a_body() {
+    for is_late in [true, false] {
+        let mut chat = Chat::new(&json!({}), true);
+        let ResponseEffect::Settle(settlement) = chat.headers(304, &[], true) else {
+            panic!("not settled")
+        };
+        assert_eq!(settled_amount(&settlement), "875", "no more than its input");
+        let Released::Edit(_, mut gate) = chat.world.settled(*settlement, &SETTLED) else {
+            panic!("not released")
+        };
+        if is_late {
+            chat.world.env(|env| gate.on_late(env));
+        } else {
+            assert!(chat.world.env(|env| gate.on_end(End::ClientGone, env)).is_none());
+        }
+        assert_eq!(chat.again(), (402, "nonce_already_used".into()));
+    }
+}
+
+#[test]
 fn the_comment_never_runs_into_what_the_backend_left_unfinished() {
     for (last, comment) in [
         (DONE, ": x-payment-response R\n\n"),

@@ -127,11 +127,13 @@ impl Delivery {
 
     /// It was not delivered to its end. `begun`: a part of it was.
     pub(super) fn failed(self, begun: bool, env: &mut Env<'_>) {
+        // What was metered was settled for what there was of it, perhaps next to nothing: it does not buy the next answer in full.
+        let is_metered = self.sale.terms(env).is_some();
         let undelivered = Undelivered {
             right: self.right,
             request: self.sale.request,
             begun,
-            times: env.config.redeliver.times,
+            times: if is_metered { 0 } else { env.config.redeliver.times },
             until: env.now.plus(env.config.redeliver.window),
         };
         env.notes.attribute("outcome", "paid_not_delivered");

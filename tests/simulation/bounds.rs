@@ -68,6 +68,11 @@ impl World {
                 violated("nobody waits for ever", "a client was never answered");
             }
         }
+        for (payment, sold) in &*self.sold.borrow() {
+            if !sold.is_over() {
+                violated("every delivery ends", format!("payment {payment} has {sold:?}"));
+            }
+        }
         let unsettled: BTreeSet<(usize, usize)> = {
             let (crowd, chain) = (self.crowd.borrow(), self.chain.borrow());
             let excused = |visit: &&Visit| {
@@ -92,9 +97,17 @@ impl World {
             );
         }
         for name in &*self.written.borrow() {
-            let is_table = ["x402/claims/", "x402/bans/", "x402/exposure/"]
-                .iter()
-                .any(|table| name.starts_with(table));
+            let is_table = [
+                "x402/claims/",
+                "x402/bans/",
+                "x402/exposure/",
+                "x402/attempts/",
+                "x402/entitlements/",
+                "x402/identifiers/",
+                "x402/rates/",
+            ]
+            .iter()
+            .any(|table| name.starts_with(table));
             let in_bucket = name.rsplit('/').next().is_some_and(|last| last.len() == 4);
             if is_table && in_bucket && self.store.get(name).is_some_and(|(value, _)| !value.is_empty()) {
                 violated("every claim ends", format!("{name} is not empty"));

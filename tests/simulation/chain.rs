@@ -43,6 +43,8 @@ pub struct Attempt {
     pub in_flight: bool,
     /// The gate was told the transaction's name, and not that it was reverted.
     pub named: bool,
+    /// The gate was told that its transaction was reverted.
+    pub reverted: bool,
 }
 
 /// Something that can be spent once, and all that the simulator knows of it.
@@ -65,6 +67,8 @@ pub struct Spend {
     pub delivered: bool,
     /// The store was contended when its claim was to be changed: it may stay as it was until it expires.
     pub stuck: bool,
+    /// A payment that had expired was known to be settled while another one with its nonce was in use.
+    pub overtaken: bool,
     /// Its claim was in the hands of a VM that was killed.
     pub orphaned: bool,
     /// When its claim expires, in Unix seconds; 0: it has none that is known.
@@ -74,7 +78,7 @@ pub struct Spend {
 impl Spend {
     /// Whether its settlement may have gone through, as far as the gate can know.
     pub fn in_doubt(&self, now: u64) -> bool {
-        self.unclear && self.expiry >= now
+        self.unclear && !self.overtaken && self.expiry >= now
     }
 }
 
@@ -107,6 +111,7 @@ impl Chain {
             paid_by: None,
             delivered: false,
             stuck: false,
+            overtaken: false,
             orphaned: false,
             expiry: 0,
         });
@@ -135,6 +140,7 @@ impl Chain {
         }
         (spend.paid_by, spend.served, spend.expiry) = (None, 0, 0);
         (spend.unclear, spend.delivered, spend.stuck, spend.orphaned) = (false, false, false, false);
+        spend.overtaken = false;
     }
 
     /// Whether a settlement of ours has moved the money.

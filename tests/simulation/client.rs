@@ -6,7 +6,7 @@ use serde_json::Value;
 use x402_envoy::x402::Answer;
 
 use super::agenda::{Cut, Deed, Event};
-use super::shop::{ROUTES, Route, Way};
+use super::shop::{Asks, ROUTES, Route, Way};
 use super::support::unbase64;
 use super::support::world::header;
 use super::wallet::{self, Draft, Flaw, PAYERS, Payment, TUSD, sign};
@@ -16,6 +16,7 @@ use super::world::World;
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Errand {
     pub route: usize,
+    pub asks: Asks,
     pub payment: Option<usize>,
     /// How often it was sent before, for the same reason.
     pub again: u32,
@@ -65,6 +66,16 @@ pub struct Visit {
     pub unresolved: bool,
     /// The gate has taken it for paid.
     pub paid: bool,
+    /// When it came, in milliseconds.
+    pub came_at: u64,
+    /// Its payment was settled for an earlier one.
+    pub again: bool,
+    /// It pays a price of the configuration before.
+    pub former: bool,
+    /// Its settlement was left pending, for its VM may end.
+    pub left_pending: bool,
+    /// What had happened to what its payment has bought when it came.
+    pub sold_changes: Option<u32>,
     /// The end of its answer has come.
     pub whole: bool,
     /// Bytes of it that the client has had.
@@ -92,6 +103,11 @@ impl Visit {
             unresolved: false,
             paid: false,
             resumes: false,
+            came_at: 0,
+            again: false,
+            former: false,
+            left_pending: false,
+            sold_changes: None,
             whole: false,
             delivered: 0,
             attempts: Vec::new(),
@@ -109,6 +125,9 @@ impl Visit {
 pub struct Crowd {
     pub payments: Vec<Payment>,
     pub by_proof: BTreeMap<String, usize>,
+    by_identity: BTreeMap<(String, Option<String>), usize>,
+    /// What payers have called their last payments.
+    names: BTreeMap<usize, Vec<String>>,
     pub visits: Vec<Visit>,
     /// What the challenge of a route accepts, by price list and way.
     pub accepted: BTreeMap<(usize, usize, Way), Value>,
@@ -216,9 +235,14 @@ fn send(world: &World, errand: Errand, now: u64, copies: u64) {
 fn without_payment(route: usize) -> Errand {
     Errand {
         route,
+        asks: Asks::One,
         payment: None,
         again: 0,
     }
+}
+
+fn asks(world: &World) -> Asks {
+    world.random.weighted(&[(80, Asks::One), (12, Asks::Other), (8, Asks::Unread)])
 }
 
 fn priced(world: &World) -> usize {
@@ -241,6 +265,7 @@ fn fresh(world: &World, flaw: Option<Flaw>) -> Errand {
     let payment = pay(world, payer, route, way, flaw, smart, None);
     Errand {
         route,
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     }
@@ -252,7 +277,9 @@ fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, 
     let mut crowd = world.crowd.borrow_mut();
     crowd.nonces += 1;
     let accepted = crowd.accepted.get(&(route, list, way)).cloned().unwrap_or_default();
+    let name = name(world, &mut crowd, payer);
     let draft = Draft {
+        name,
         payer,
         route,
         list,
@@ -267,11 +294,29 @@ fn pay(world: &World, payer: usize, route: usize, way: Way, flaw: Option<Flaw>, 
         || world.chain.borrow_mut().spend(wallet::claim(&draft), payer, draft.nonce),
         |(_, spend)| spend,
     );
-    let payment = sign(&draft, spend, &world.random);
+    let mut payment = sign(&draft, spend, &world.random);
     let index = crowd.payments.len();
-    crowd.by_proof.insert(payment.proof.clone(), index);
+    crowd.by_proof.entry(payment.proof.clone()).or_insert(index);
+    let identity = (payment.proof.clone(), payment.name.clone());
+    payment.first = *crowd.by_identity.entry(identity).or_insert(index);
     crowd.payments.push(payment);
     index
+}
+
+/// What a payer calls the next payment: by mistake, sometimes, as one before.
+fn name(world: &World, crowd: &mut Crowd, payer: usize) -> Option<String> {
+    if !world.shop.named || world.random.chance(600) {
+        return None;
+    }
+    let number = crowd.nonces;
+    let names = crowd.names.entry(payer).or_default();
+    if !names.is_empty() && world.random.chance(300) {
+        world.count("client: a name again");
+        return Some(world.random.pick(names).clone());
+    }
+    let name = format!("payment-number-{number:08}");
+    names.push(name.clone());
+    Some(name)
 }
 
 /// One of the last payments again, where it was meant for or elsewhere.
@@ -289,6 +334,7 @@ fn old(world: &World, now: u64) {
     let routes: Vec<usize> = (1..ROUTES.len()).filter(|route| ROUTES[*route].ways.contains(&way)).collect();
     let errand = Errand {
         route: *random.pick(&routes),
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     };
@@ -338,6 +384,7 @@ pub fn sibling_of(world: &World, payment: usize) {
     world.count("client: another payment with the same nonce");
     let errand = Errand {
         route,
+        asks: asks(world),
         payment: Some(payment),
         again: 0,
     };
@@ -345,7 +392,7 @@ pub fn sibling_of(world: &World, payment: usize) {
 }
 
 /// A request has begun: sometimes its client will not wait.
-pub fn begun(world: &World, worker: usize, vm: u32, context: u32) {
+pub fn begun(world: &World, visit: usize, worker: usize, vm: u32, context: u32) {
     let random = &world.random;
     if random.chance(140) {
         let longest = *random.pick(&[20, 200, 3000, 20_000]);
@@ -353,16 +400,23 @@ pub fn begun(world: &World, worker: usize, vm: u32, context: u32) {
         let how = Cut::Client;
         world.plan(at, Event::Cut { worker, vm, context, how });
     }
+    let errand = world.visits(visit, |seen| seen.errand);
+    if errand.payment.is_some() && errand.again < 5 && random.chance(60) {
+        // It does not know that the first is under way still.
+        world.count("client: again meanwhile");
+        let again = errand.again + 1;
+        send(world, Errand { again, ..errand }, world.now_ms() + random.between(0, 3000), 1);
+    }
 }
 
 /// A request has ended: what its client does then.
 pub fn ended(world: &World, visit: usize, outcome: Outcome) {
     let random = &world.random;
-    let (errand, served) = {
+    let (mut errand, served, paid) = {
         let mut crowd = world.crowd.borrow_mut();
         let visit = &mut crowd.visits[visit];
         visit.outcome = Some(outcome);
-        (visit.errand, visit.served)
+        (visit.errand, visit.served, visit.paid)
     };
     world.say(|| format!("  visit {visit}: ends: {outcome:?}"));
     if errand.payment.is_none() || errand.again >= 5 {
@@ -371,13 +425,22 @@ pub fn ended(world: &World, visit: usize, outcome: Outcome) {
     let wait = match outcome {
         // As it is told: the same payment again.
         Outcome::Answered(503 | 409 | 429) if random.chance(700) => random.between(200, 9000),
-        Outcome::Complete(500..) if random.chance(500) => random.between(50, 3000),
+        Outcome::Complete(500..) if !paid && random.chance(500) => random.between(50, 3000),
+        // It has paid, and comes back: at once, soon, or about when it is too late.
+        Outcome::CutOff | Outcome::Complete(500..) if paid && random.chance(800) => match random.below(10) {
+            0..3 => 0,
+            3..8 => random.between(1, 1500),
+            _ => world.shop.window * 1000 + random.between(0, 2000),
+        },
         // It never knew what became of it.
         Outcome::CutOff if random.chance(500) => random.between(0, 4000),
         // It tries its luck.
         Outcome::Complete(_) if served && random.chance(60) => random.between(0, 5000),
         _ => return,
     };
+    if random.chance(100) {
+        errand.asks = asks(world);
+    }
     world.count("client: sent again");
     let errand = Errand {
         again: errand.again + 1,

@@ -13,7 +13,7 @@ use super::agenda::Event;
 use super::chain::Attempt;
 use super::invariants;
 use super::world::World;
-pub use acts::{act, mine_later};
+pub use acts::{INVALID, act, mine_later};
 use plan::{Plan, SETTLING, VERIFYING, counted};
 pub use reply::Reply;
 
@@ -143,6 +143,7 @@ fn attempt(world: &World, visit: usize, payment: usize, amount: u64) -> usize {
         mined: false,
         in_flight: false,
         named: false,
+        reverted: false,
     });
     attempt
 }

@@ -4,6 +4,8 @@
 
 mod answers;
 mod calls;
+mod deliveries;
+mod limits;
 mod settlements;
 mod steps;
 
@@ -11,6 +13,8 @@ use std::panic::resume_unwind;
 
 pub use answers::*;
 pub use calls::*;
+pub use deliveries::*;
+pub use limits::*;
 pub use settlements::*;
 pub use steps::*;
 

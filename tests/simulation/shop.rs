@@ -66,6 +66,17 @@ pub enum Start {
     Local,
 }
 
+/// What is asked for on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asks {
+    #[default]
+    One,
+    /// Something else.
+    Other,
+    /// With a body that nobody has read.
+    Unread,
+}
+
 /// A route, as the simulator knows it.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
@@ -78,6 +89,8 @@ pub struct Route {
     pub ways: &'static [Way],
     /// Whether it is sold by the token.
     pub tokens: bool,
+    /// How many requests a payment buys.
+    pub requests: u32,
 }
 
 impl Route {
@@ -86,6 +99,24 @@ impl Route {
         match self.flow {
             Flow::Authorization | Flow::Upfront if list == 1 => self.quote + 100,
             _ => self.quote,
+        }
+    }
+
+    /// What tells a request from others, if anything does.
+    pub fn request(&self, asks: Asks) -> Option<Asks> {
+        match asks {
+            // What has a price by its body has been read.
+            Asks::Unread if self.tokens => Some(Asks::Other),
+            Asks::Unread => None,
+            read => Some(read),
+        }
+    }
+
+    /// The path, with its query.
+    pub fn target(&self, asks: Asks) -> String {
+        match asks {
+            Asks::Other if !self.tokens => format!("{}?page=2", self.path),
+            _ => self.path.into(),
         }
     }
 
@@ -106,10 +137,11 @@ const fn route(name: &'static str, path: &'static str, flow: Flow, start: Start,
         quote,
         ways,
         tokens: false,
+        requests: 1,
     }
 }
 
-pub const ROUTES: [Route; 8] = [
+pub const ROUTES: [Route; 9] = [
     route("health", "/healthz", Flow::Free, Start::Before, 0, &[]),
     route("basic", "/basic", Flow::Authorization, Start::Before, 1000, EXACT),
     route("overlap", "/overlap", Flow::Authorization, Start::Overlap, 1000, EXACT),
@@ -128,14 +160,25 @@ pub const ROUTES: [Route; 8] = [
         )
     },
     route("call", "/call", Flow::Metered, Start::Overlap, 375, &[Way::Upto, Way::Permit]),
+    Route {
+        requests: 3,
+        ..route("several", "/several", Flow::Authorization, Start::Before, 1500, EXACT)
+    },
 ];
 
 /// The configuration of a run: the same routes each time, and terms that differ.
 pub struct Shop {
     /// With each of the two price lists.
     pub configs: [Config; 2],
-    /// What the reader hands over of a chat completion.
-    pub chat: BodyFacts,
+    /// What the reader hands over of two chat completions.
+    chats: [BodyFacts; 2],
+    /// `redeliver`, in seconds.
+    pub times: u32,
+    pub window: u64,
+    /// How many requests of a payer are let in within so many seconds, if that is limited.
+    pub limit: Option<(u64, u64)>,
+    /// Whether payments can have names.
+    pub named: bool,
     /// `accept_used_nonce_up_to`, in the smallest unit.
     pub used_nonce_limit: u64,
     /// `metered.exposure`, in the smallest unit, which are millionths.
@@ -153,6 +196,9 @@ impl Shop {
         let budget = *random.pick(&["0s", "2s", "20s"]);
         let used_nonce_limit = *random.pick(&[0, 1500, 1500, 5000]);
         let (exposure_payer, exposure_total) = *random.pick(&[(3750, 7500), (8000, 20000), (100_000, 200_000)]);
+        let (times, window) = (*random.pick(&[0, 1, 1, 2]), *random.pick(&[2, 20, 120]));
+        let limit = random.chance(150).then_some((20, 4));
+        let named = random.chance(300);
         let failures_are_free = random.chance(300);
         let missing_usage = *random.pick(&["estimate", "maximum", "free"]);
         let metered = json!({
@@ -169,7 +215,7 @@ impl Shop {
             .map(|name| json!({"cluster": name, "url": format!("http://{name}.test"), "verify_timeout": "2s", "settle_timeout": "8s"}))
             .collect();
         let configuration = |list| {
-            json!({
+            let mut configuration = json!({
                 "pay_to": {"eip155": SELLER.to_string(), "solana": SOLANA_SELLER},
                 "assets": [{
                     "symbol": "TUSD", "network": "eip155:84532", "address": TUSD.to_string(), "decimals": 6, "currency": "usd",
@@ -178,21 +224,39 @@ impl Shop {
                 "accept": ROUTES[1].ways.iter().map(|way| offer(*way)).collect::<Vec<_>>(),
                 "facilitators": facilitators,
                 "settlement": settlement,
+                "redeliver": {"times": times, "window": format!("{window}s")},
                 "unmatched": "deny",
                 "routes": ROUTES.iter().map(|route| configured(route, list, &metered)).collect::<Vec<_>>(),
-            })
+            });
+            if let Some((seconds, requests)) = limit {
+                configuration["limits"] = json!({"payer": {"window": format!("{seconds}s"), "requests": requests}});
+            }
+            if named {
+                configuration["payment_identifier"] = "optional".into();
+            }
+            configuration
         };
         let configs = [0, 1].map(|list| parse(configuration(list).to_string().as_bytes()).unwrap_or_else(|errors| panic!("{errors:?}")));
-        let chat = chat(&configs[0]);
+        let chats = ["x", "y"].map(|letter| chat(&configs[0], letter));
         Self {
             configs,
-            chat,
+            chats,
+            times,
+            window,
+            limit,
+            named,
             used_nonce_limit,
             exposure_payer,
             exposure_total,
             failures_are_free,
             missing_usage_is_free: missing_usage == "free",
         }
+    }
+
+    /// What the reader hands over of a request, if it was in front.
+    pub fn body(&self, route: &Route, asks: Asks) -> Option<&BodyFacts> {
+        let [one, other] = &self.chats;
+        route.tokens.then_some(if asks == Asks::One { one } else { other })
     }
 }
 
@@ -222,6 +286,9 @@ fn configured(route: &Route, list: usize, metered: &Value) -> Value {
         Start::Before => {}
         Start::Overlap => fields["verify"] = "overlap".into(),
         Start::Local => fields["verify"] = "local".into(),
+    }
+    if route.requests > 1 {
+        fields["limits"] = json!({"requests_per_payment": route.requests});
     }
     fields["accept"] = route.ways.iter().map(|way| offer(*way)).collect();
     fields
@@ -262,15 +329,15 @@ pub fn supported(facilitator: usize) -> String {
 }
 
 /// A chat completion of 1000 bytes and 100 tokens, as the reader hands it over.
-fn chat(config: &Config) -> BodyFacts {
+fn chat(config: &Config, letter: &str) -> BodyFacts {
     let body = |padding: usize| {
-        let content = format!("{PROMPT}{}", "x".repeat(padding));
+        let content = format!("{PROMPT}{}", letter.repeat(padding));
         json!({"messages": [{"role": "user", "content": content}], "max_tokens": 100, "stream": true}).to_string()
     };
     let body = body(1000 - body(0).len());
     let route = ROUTES.iter().find(|route| route.tokens).unwrap();
     let request = RequestFacts {
-        place: place(route),
+        place: place(route, route.path),
         headers: &[],
         body: None,
     };
@@ -278,11 +345,11 @@ fn chat(config: &Config) -> BodyFacts {
     reader::decode(&reader::encode(&reading.facts)).unwrap()
 }
 
-pub fn place(route: &Route) -> Place<'static> {
+pub fn place<'a>(route: &Route, target: &'a str) -> Place<'a> {
     Place {
         method: if route.tokens { b"POST" } else { b"GET" },
         authority: HOST.as_bytes(),
-        path: route.path.as_bytes(),
+        path: target.as_bytes(),
         envoy_route: None,
         is_cors_preflight: false,
     }

@@ -25,6 +25,10 @@ const UPTO_PROXY: Address = address!("0x4020A4f3b7b90ccA423B9fabCc0CE57C6C240002
 const BLOCKHASH: u64 = 90;
 /// Why a payment does not do for a metered answer, though it does otherwise.
 pub const SHORT: &str = "its answer could outlive it";
+pub const AMOUNT: &str = "another amount is asked for";
+pub const RESOURCE: &str = "it was made for another resource";
+/// Why one buys nothing but what it has paid for.
+pub const EXPIRED: &str = "it has expired, or is about to";
 /// How long payments may be valid at most, in seconds: `pre_check.max_validity`.
 const LONGEST: u64 = 3600;
 /// How many payers there are. The last ones are poor.
@@ -102,6 +106,10 @@ pub struct Payment {
     pub accepts_upfront: bool,
     /// By what the facilitator knows it again: the signature, or the transaction.
     pub proof: String,
+    /// What its payer calls it.
+    pub name: Option<String>,
+    /// The first payment that was signed, and is called, so: what tells payments apart.
+    pub first: usize,
 }
 
 impl Payment {
@@ -112,7 +120,7 @@ impl Payment {
             Some(Flaw::Signature) => return Some("its signature is not the payer's"),
             Some(Flaw::Amount) => return Some("less was signed than is asked for"),
             Some(Flaw::Recipient) => return Some("somebody else would be paid"),
-            Some(Flaw::Resource) => return Some("it was made for another resource"),
+            Some(Flaw::Resource) => return Some(RESOURCE),
             Some(Flaw::Garbage) => return Some("it cannot be read"),
             None | Some(Flaw::Expired | Flaw::Early | Flaw::Long) => {}
         }
@@ -120,7 +128,7 @@ impl Payment {
             return Some("it pays in a way that is not offered");
         }
         if !quotes.take(self.amount) {
-            return Some("another amount is asked for");
+            return Some(AMOUNT);
         }
         if route.flow == Flow::Upfront && !self.accepts_upfront {
             return Some("it accepts another offer");
@@ -129,7 +137,7 @@ impl Payment {
             return None;
         }
         if self.valid_before <= now + SKEW {
-            return Some("it has expired, or is about to");
+            return Some(EXPIRED);
         }
         if self.valid_after > now + SKEW {
             return Some("it is not valid yet");
@@ -154,6 +162,8 @@ pub struct Draft<'a> {
     pub nonce: u64,
     /// Unix seconds.
     pub now: u64,
+    /// What its payer calls it.
+    pub name: Option<String>,
     /// What the challenge accepts in this way.
     pub accepted: &'a Value,
 }
@@ -265,6 +275,8 @@ pub fn sign(draft: &Draft<'_>, spend: usize, random: &Random) -> Payment {
         header,
         value,
         proof,
+        name: draft.name.clone().filter(|_| header == "payment-signature"),
+        first: 0,
     }
 }
 
@@ -281,6 +293,9 @@ fn sent(draft: &Draft<'_>, payload: Value, random: &Random) -> (&'static str, Ve
         Way::Eip3009 if draft.flaw != Some(Flaw::Resource) && random.chance(250) => ("x-payment", base64(&v1(payload))),
         _ => {
             let mut payment = v2(draft.accepted, payload);
+            if let Some(name) = &draft.name {
+                payment["extensions"] = json!({"payment-identifier": {"info": {"required": false, "id": name}}});
+            }
             if draft.flaw == Some(Flaw::Resource) {
                 payment["resource"] = json!({"url": format!("https://{HOST}/elsewhere")});
             }

@@ -12,7 +12,7 @@ use super::facilitator::{self, Desk};
 use super::host::Worker;
 use super::invariants;
 use super::random::Random;
-use super::shop::{ROUTES, SKEW, Shop, VALIDITY, Way};
+use super::shop::{Asks, ROUTES, SKEW, Shop, VALIDITY, Way};
 use super::support::NOW;
 use super::totals::Totals;
 use super::wallet::Quotes;
@@ -40,6 +40,12 @@ pub struct World {
     pub gauge: Cell<i64>,
     /// Metered answers that are owed for.
     pub owing: RefCell<BTreeSet<usize>>,
+    /// What payments have bought.
+    pub sold: RefCell<BTreeMap<usize, invariants::Sold>>,
+    /// What payers, and whether on Solana, have called payments that were taken for paid: which one, for what, and when.
+    pub names: RefCell<BTreeMap<(usize, bool, String), (usize, Option<Asks>, usize, u64)>>,
+    /// When those requests of payers came that were let in.
+    pub let_in: RefCell<BTreeMap<(usize, bool), Vec<u64>>>,
     /// When a payer last had an answer for a used nonce.
     pub inferred: RefCell<BTreeMap<(usize, bool), u64>>,
     /// What may have been claimed or given back since the last look.
@@ -75,6 +81,9 @@ impl World {
             totals: RefCell::default(),
             gauge: Cell::default(),
             owing: RefCell::default(),
+            sold: RefCell::default(),
+            names: RefCell::default(),
+            let_in: RefCell::default(),
             inferred: RefCell::default(),
             dirty: RefCell::default(),
             rough,
@@ -186,12 +195,15 @@ impl World {
         let mut crowd = self.crowd.borrow_mut();
         let mut visit = Visit::new(errand);
         visit.quote = quotes.now;
+        visit.came_at = self.now_ms();
         if let Some(payment) = errand.payment {
             let payment = &crowd.payments[payment];
+            visit.sold_changes = self.sold.borrow().get(&payment.first).map(invariants::Sold::changes);
             visit.refusable = payment.refusable(&ROUTES[errand.route], quotes, self.now_s());
             if quotes.take(payment.amount) {
                 if payment.amount != quotes.now {
                     self.count("client: pays the price before");
+                    visit.former = true;
                 }
                 visit.quote = payment.amount;
             }
@@ -213,6 +225,12 @@ impl World {
     pub fn spend_of(&self, visit: usize) -> Option<usize> {
         let crowd = self.crowd.borrow();
         crowd.visits[visit].errand.payment.map(|payment| crowd.payments[payment].spend)
+    }
+
+    /// The first payment that was signed as a request's is.
+    pub fn identity(&self, visit: usize) -> Option<usize> {
+        let crowd = self.crowd.borrow();
+        crowd.visits[visit].errand.payment.map(|payment| crowd.payments[payment].first)
     }
 
     /// Time passes, and nothing happens.

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::super::agenda::{Deed, Event};
 use super::super::chain::Told;
 use super::super::invariants;
+use super::super::wallet;
 use super::super::world::World;
 use super::plan::Plan;
 use super::reply::{Body, Reply};
@@ -20,6 +21,9 @@ const UNCLEAR: [&str; 7] = [
     "invalid_exact_evm_transaction_simulation_failed",
     "",
 ];
+
+/// A signature is said to be another's.
+pub const INVALID: &str = "invalid_exact_evm_payload_signature";
 
 /// The facilitator acts on a call, and replies unless nobody listens.
 pub fn act(world: &World, id: CallId) {
@@ -74,7 +78,7 @@ fn wrong(world: &World, payment: usize, amount: u64) -> Option<(&'static str, To
         return Some((*world.random.pick(&reasons), Told::Used));
     }
     if payment.smart == Some(false) {
-        return Some(("invalid_exact_evm_payload_signature", Told::Refused));
+        return Some((INVALID, Told::Refused));
     }
     if payment.valid_before <= world.now_ms() / 1000 {
         return Some(("invalid_exact_evm_payload_authorization_valid_before", Told::Refused));
@@ -91,6 +95,7 @@ fn verify(world: &World, payment: usize, plan: Plan) -> Reply {
         Plan::Flatters => None,
         Plan::Slanders => Some("invalid_exact_evm_insufficient_balance"),
         Plan::Fails => Some("unexpected_verify_error"),
+        Plan::Doubts => Some(INVALID),
         _ => wrong(world, payment, quote).map(|(reason, _)| reason),
     };
     let status = if wrong.is_some() {
@@ -98,8 +103,9 @@ fn verify(world: &World, payment: usize, plan: Plan) -> Reply {
     } else {
         200
     };
+    let payer = wallet::name(world.crowd.borrow().payments[payment].payer);
     let body = match wrong {
-        None => json!({"isValid": true, "payer": "0x0000000000000000000000000000000000000001"}),
+        None => json!({"isValid": true, "payer": payer}),
         Some(reason) => json!({"isValid": false, "invalidReason": reason}),
     };
     let mut reply = Reply::json(status, &body, Told::Unknown);
@@ -124,6 +130,7 @@ fn settle(world: &World, attempt: usize, plan: Plan) -> Reply {
             return settled(world, attempt, amount);
         }
         Plan::Fails => return refused(random.pick::<&str>(&UNCLEAR), "", Told::Unknown),
+        Plan::Doubts => return refused(INVALID, "", Told::Refused),
         _ => {}
     }
     if let Some(reverted) = reverted_before(world, spend, visit) {
@@ -164,7 +171,11 @@ fn settle(world: &World, attempt: usize, plan: Plan) -> Reply {
             reply.names = names;
             reply
         }
-        Plan::Reverts => refused("invalid_exact_evm_transaction_failed", &transaction(attempt), Told::Refused),
+        Plan::Reverts => {
+            let mut reply = refused("invalid_exact_evm_transaction_failed", &transaction(attempt), Told::Refused);
+            reply.reverted = Some(attempt);
+            reply
+        }
         Plan::Slanders => {
             world.chain.borrow_mut().attempts[attempt].lied = true;
             mine(world, attempt);

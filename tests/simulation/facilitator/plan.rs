@@ -23,14 +23,17 @@ pub enum Plan {
     Slanders,
     /// It fails before it does anything.
     Fails,
+    /// It cannot check a signature, calls it invalid, and does nothing.
+    Doubts,
     /// The connection is reset before it does anything.
     Resets,
     /// It cannot be reached.
     Unreachable,
 }
 
-pub const VERIFYING: [(u64, Plan); 8] = [
-    (800, Plan::Honest),
+pub const VERIFYING: [(u64, Plan); 9] = [
+    (780, Plan::Honest),
+    (20, Plan::Doubts),
     (40, Plan::Garbled),
     (30, Plan::Mute),
     (25, Plan::Fails),
@@ -40,8 +43,9 @@ pub const VERIFYING: [(u64, Plan); 8] = [
     (20, Plan::Slanders),
 ];
 
-pub const SETTLING: [(u64, Plan); 12] = [
-    (620, Plan::Honest),
+pub const SETTLING: [(u64, Plan); 13] = [
+    (600, Plan::Honest),
+    (20, Plan::Doubts),
     (40, Plan::Garbled),
     (70, Plan::Mute),
     (30, Plan::Late),
@@ -63,6 +67,8 @@ pub fn counted(settles: bool, plan: Plan) -> &'static str {
         (false, Plan::Mute) => "verify: reply lost",
         (false, Plan::Flatters) => "verify: good though it is bad",
         (false, Plan::Slanders) => "verify: bad though it is good",
+        (false, Plan::Doubts) => "verify: a good signature called invalid",
+        (true, Plan::Doubts) => "settle: a good signature called invalid",
         (false, Plan::Fails) => "verify: failed",
         (false, Plan::Resets) => "verify: reset",
         (false, Plan::Unreachable) => "verify: unreachable",

@@ -83,11 +83,16 @@ impl Worker {
             ended,
             headers,
         };
+        let fails = matches!(stream.gate, Gate::Prepaid(_)) && !(from_backend && (200..400).contains(&status));
+        let change = fails
+            .then(|| invariants::ending(world, stream.visit, false, End::BackendFailed))
+            .flatten();
         let Stream { visit, gate, root, .. } = &mut *stream;
         let (effect, longest_ms) = self.with_env(world, *root, Some(*visit), |env| {
             let longest_ms = gate.longest_ms(env);
             (gate.on_response(&response, env), longest_ms)
         });
+        invariants::ended(world, stream.visit, change);
         stream.longest_ms = longest_ms;
         if self.carry_out_response(world, stream, effect) == Action::Continue {
             self.response_goes_on(world, stream);
@@ -146,6 +151,7 @@ impl Worker {
 
     /// A part of the answer's body.
     fn body(&mut self, world: &World, stream: &mut Stream, bytes: &[u8], last: bool) {
+        self.take_up(stream);
         if last {
             invariants::whole(world, stream.visit);
         }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use x402_envoy::gate::{EndEffect, Gate, Released, Settlement};
-use x402_envoy::pricing::Former;
-use x402_envoy::replay::{Bans, Exposure, UnixSeconds};
+use x402_envoy::pricing::{End, Former};
+use x402_envoy::replay::{Attempts, Bans, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 
 use super::super::agenda::Event;
 use super::super::facilitator::{self, Reply};
@@ -166,10 +166,11 @@ impl Worker {
         } = job;
         let alive = self.root(root).waiting.contains(&context) && self.streams.contains_key(&context);
         invariants::told(world, visit, attempt, reply);
+        invariants::selling(world, visit);
         let effect = self.with_env(world, root, Some(visit), |env| settlement.settled(&reply.read(), env));
         let conclusion = match &effect {
             Released::Again(..) => None,
-            Released::Forward(..) | Released::Edit(_) | Released::End(EndEffect::Finish(Some(_))) => Some(Conclusion::Paid),
+            Released::Forward(..) | Released::Edit(..) | Released::End(EndEffect::Finish(Some(_))) => Some(Conclusion::Paid),
             Released::Answer(answer) => Some(Conclusion::Answered(answer.status)),
             Released::End(EndEffect::Finish(None)) => Some(Conclusion::Unsettled),
             Released::End(EndEffect::Break) => Some(Conclusion::Broken),
@@ -180,6 +181,7 @@ impl Worker {
         }
         if let Released::Again(settlement, ms) = effect {
             world.count("settlement: sent again");
+            invariants::sold(world, visit, false);
             let job = Job {
                 context,
                 visit,
@@ -195,6 +197,12 @@ impl Worker {
         self.root(root).waiting.remove(&context);
         if !alive {
             world.count("settlement: its client was gone");
+            // Nobody is there to have what was paid for.
+            if let Released::Forward(_, mut gate) | Released::Edit(_, mut gate) = effect {
+                let change = invariants::ending(world, visit, false, End::ClientGone);
+                self.with_env(world, root, Some(visit), |env| gate.on_late(env));
+                invariants::ended(world, visit, change);
+            }
             return;
         }
         // A nested event cannot have ended it: events of one worker do not interleave.
@@ -206,8 +214,9 @@ impl Worker {
                 self.root(root).left.insert(context, *gate);
                 self.paid(world, &mut stream);
             }
-            Released::Edit(edits) => {
+            Released::Edit(edits, gate) => {
                 apply(&edits, &mut stream.headers);
+                self.root(root).left.insert(context, *gate);
                 self.response_goes_on(world, &mut stream);
             }
             Released::Answer(answer) => self.answer(world, &mut stream, &answer),
@@ -278,6 +287,10 @@ impl Worker {
         let (now, most) = (UnixSeconds(world.now_ms() / 1000), world.shop.configs[0].max_claims);
         Exposure::new(most).sweep(&shared, buckets.clone(), now);
         Bans::new(most).sweep(&shared, buckets.clone(), now);
+        Attempts::new(most).sweep(&shared, buckets.clone(), now);
+        Entitlements::new(most).sweep(&shared, buckets.clone(), now);
+        Identifiers::new(most).sweep(&shared, buckets.clone(), now);
+        Rates::new(most).sweep(&shared, buckets.clone(), now);
         let dropped = world.claims.sweep(&shared, buckets, now);
         world.gauge.set(world.gauge.get() - i64::from(dropped));
     }
@@ -307,6 +320,7 @@ impl Worker {
             .chain(later.iter_mut().map(|(_, job)| job))
             .chain(queued.iter_mut());
         for job in jobs {
+            world.visits(job.visit, |seen| seen.left_pending = true);
             self.with_env(world, root, Some(job.visit), |env| job.settlement.leave_pending(env));
             world.count("settlement: left pending");
         }

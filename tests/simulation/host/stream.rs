@@ -11,7 +11,7 @@ use super::super::backend::{Step, mishap, script};
 use super::super::client::{self, Errand, Outcome};
 use super::super::facilitator::{self, Reply};
 use super::super::invariants;
-use super::super::shop::{FORGED, ROUTES, Route, place};
+use super::super::shop::{Asks, FORGED, ROUTES, Route, place};
 use super::super::world::World;
 use super::Worker;
 use super::root::Job;
@@ -102,10 +102,11 @@ impl Worker {
         let root = self.newest();
         let before = std::mem::replace(&mut self.root(root).list, list);
         let request = Request {
-            place: place(route),
+            place: place(route, route.path),
             scheme: b"https",
             headers: &[],
-            body: route.tokens.then_some(&world.shop.chat),
+            body: world.shop.body(route, Asks::One),
+            ended: true,
         };
         let (_, effect) = self.with_env(world, root, None, |env| open(&request, env));
         self.root(root).list = before;
@@ -135,11 +136,13 @@ impl Worker {
             (payment.header.into(), String::from_utf8(payment.value.clone()).unwrap())
         }));
         let seen: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let target = route.target(errand.asks);
         let request = Request {
-            place: place(route),
+            place: place(route, &target),
             scheme: b"https",
             headers: &seen,
-            body: route.tokens.then_some(&world.shop.chat),
+            body: world.shop.body(route, errand.asks),
+            ended: !route.tokens && errand.asks != Asks::Unread,
         };
         let (gate, effect) = self.with_env(world, root, Some(visit), |env| open(&request, env));
         let mut stream = Stream {
@@ -156,7 +159,7 @@ impl Worker {
             status: (0, false),
             ended: None,
         };
-        client::begun(world, self.index, self.vm, context);
+        client::begun(world, visit, self.index, self.vm, context);
         match self.carry_out(world, &mut stream, effect) {
             Action::Continue => self.goes_on(world, &mut stream),
             Action::Pause if stream.asking == Asking::Fresh => stream.asking = Asking::Paused,
@@ -181,9 +184,18 @@ impl Worker {
         let time_is_up = self.root(stream.root).ended(stream.context, world.now_ms());
         if !matches!(stream.gate, Gate::Done) {
             let reads = stream.gate.reads_response();
-            let end = if reads && time_is_up { End::Interrupted } else { end };
+            let end = match (reads, time_is_up) {
+                (true, true) => End::Interrupted,
+                // What is priced by time was delivered in full.
+                (false, true) => End::Complete,
+                (_, false) => end,
+            };
+            let begun = matches!(stream.gate, Gate::Delivering(_));
+            let delivers = begun || matches!(stream.gate, Gate::Prepaid(_));
+            let change = delivers.then(|| invariants::ending(world, stream.visit, begun, end)).flatten();
             let Stream { visit, gate, root, .. } = &mut stream;
             let settlement = self.with_env(world, *root, Some(*visit), |env| gate.on_end(end, env));
+            invariants::ended(world, stream.visit, change);
             invariants::left(world, stream.visit, end, settlement.is_some(), reads);
             if let Some(settlement) = settlement {
                 self.enqueue(world, &stream, settlement, None);
@@ -338,9 +350,9 @@ impl Worker {
         self.goes_on(world, stream);
     }
 
-    /// Takes up the gate of a request that was paid for while it was paused.
+    /// Takes up the gate of a request, or an answer, that was paid for while it was paused.
     pub fn take_up(&mut self, stream: &mut Stream) {
-        if matches!(stream.gate, Gate::Paying)
+        if matches!(stream.gate, Gate::Paying | Gate::Settling)
             && let Some(gate) = self.root(stream.root).left.remove(&stream.context)
         {
             stream.gate = gate;

@@ -4,6 +4,7 @@ use x402_envoy::pricing::End;
 use x402_envoy::replay::State;
 use x402_envoy::x402::Answer;
 
+use super::super::facilitator::INVALID;
 use super::super::host::stream::Headers;
 use super::super::shop::{FORGED, Flow, Start, Way};
 use super::super::support::unbase64;
@@ -54,11 +55,14 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             format!("visit {visit} has none and goes to the backend"),
         );
     };
-    if let Some(why) = refusable {
+    let spend = world.spend_of(visit).unwrap();
+    let (verified, settled) = world.visits(visit, |seen| (seen.verified, seen.paid));
+    let is_spent = world.chain.borrow().spends[spend].paid_by.is_some();
+    let before = is_spent || refusable.is_some() || super::buys_several(world, visit);
+    let again = !settled && before && super::entitled(world, visit);
+    if let Some(why) = refusable.filter(|_| !again) {
         violated("no answer without a payment", format!("visit {visit} goes to the backend: {why}"));
     }
-    let spend = world.spend_of(visit).unwrap();
-    let verified = world.visits(visit, |seen| seen.verified);
     {
         let (crowd, mut chain) = (world.crowd.borrow(), world.chain.borrow_mut());
         let paying = &crowd.payments[payment];
@@ -82,7 +86,7 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             "visit {visit} uses a payment that is spent"
         );
         must!(
-            !spend.delivered,
+            again || !spend.delivered,
             "a payment pays once",
             "visit {visit} uses a payment that has bought an answer"
         );
@@ -96,6 +100,7 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
             );
         }
         if !paid {
+            super::let_in(world, visit, &crowd.visits[visit], paying);
             spend.user = Some(visit);
             spend.expiry = spend.expiry.max(crowd.visits[visit].expiry);
         }
@@ -139,6 +144,9 @@ pub fn headers_left(
         "what the backend says to the filter stays there",
         "visit {visit} gets {headers:?}"
     );
+    if let Some((_, value)) = receipts.first().filter(|_| paid) {
+        super::receipt(world, visit, value);
+    }
     let sold = from_backend && (200..400).contains(&status);
     if !sold {
         must!(
@@ -184,6 +192,10 @@ pub fn headers_left(
     } else {
         must!(paid, "paid before it leaves", "visit {visit} has an answer that is not paid for");
         world.count("answer: paid");
+        super::begins(world, visit);
+        if world.visits(visit, |seen| seen.again) {
+            return;
+        }
     }
     if world.visits(visit, |seen| seen.expiry) < world.now_s() {
         // It was paid for in time; what others make of the nonce by now is another payment's affair.
@@ -235,9 +247,16 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
         answer.status
     );
     let reason = String::from_utf8_lossy(&answer.body);
+    if answer.status == 409 && reason.contains("payment_identifier_conflict") {
+        world.count("answer: a name of another payment");
+    }
+    if answer.status == 429 && reason.contains("payer_limit_exceeded") {
+        world.count("answer: too many requests");
+    }
     if answer.status == 503 && reason.contains("settlement_pending") {
         world.count("answer: settlement pending");
     }
+    super::denied(world, visit, answer.status);
     world.frees(visit);
     let Some(spend) = world.spend_of(visit) else {
         must!(challenge, "who does not pay is challenged", "visit {visit}: {}", answer.status);
@@ -246,6 +265,16 @@ pub fn answered(world: &World, visit: usize, answer: &Answer) {
     if !challenge {
         return;
     }
+    let proven = {
+        let crowd = world.crowd.borrow();
+        let payment = &crowd.payments[crowd.visits[visit].errand.payment.unwrap()];
+        payment.smart.is_none() && payment.way != Way::Solana && payment.flaw.is_none()
+    };
+    must!(
+        !proven || !reason.contains(INVALID),
+        "nobody is blamed for a facilitator",
+        "visit {visit} has signed well, and is refused: {reason}"
+    );
     let chain = world.chain.borrow();
     must!(
         refusable.is_some_and(|why| why != SHORT) || expiry < world.now_s() || !chain.spends[spend].in_doubt(world.now_s()),
@@ -309,6 +338,7 @@ pub fn over(world: &World, visit: usize) {
 
 /// The VM that had a request, or its settlement, is gone.
 pub fn orphaned(world: &World, visit: usize) {
+    super::lost(world, visit);
     if let Some(spend) = world.spend_of(visit) {
         let expiry = world.visits(visit, |seen| seen.expiry);
         let mut chain = world.chain.borrow_mut();

@@ -1,10 +1,13 @@
 //! How settlements end: by what the gate was told, and by what is true.
 
-use super::super::chain::Told;
+use super::super::chain::{Attempt, Told};
 use super::super::facilitator::Reply;
-use super::super::shop::Way;
+use super::super::shop::{Asks, ROUTES, Way};
 use super::super::world::World;
 use super::{must, violated};
+
+/// How long a name is certainly remembered after its payment was settled, in seconds: `pre_check.max_validity`, since it was claimed.
+const NAMED: u64 = 2400;
 
 /// How a settlement ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +43,7 @@ pub fn told(world: &World, visit: usize, attempt: Option<usize>, reply: &Reply) 
     if let Some(attempt) = attempt {
         chain.attempts[attempt].told = Some(told);
         chain.attempts[attempt].named = reply.names;
+        chain.attempts[attempt].reverted = reply.reverted == Some(attempt);
         world.visits(visit, |seen| seen.attempts.push(attempt));
     }
     if let Some(reverted) = reply.reverted {
@@ -69,9 +73,11 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
         seen.settling = false;
         seen.unresolved = matches!(conclusion, Conclusion::Unsettled | Conclusion::Answered(503));
     });
+    super::sold(world, visit, conclusion == Conclusion::Paid && !delivered);
     match conclusion {
         Conclusion::Paid => {
             justified(world, visit, spend);
+            named(world, visit);
             let mut chain = world.chain.borrow_mut();
             let expiry = world.visits(visit, |seen| {
                 seen.paid = true;
@@ -122,6 +128,28 @@ pub fn concluded(world: &World, visit: usize, conclusion: Conclusion) {
     }
 }
 
+/// What a payer calls a payment is no other one's, nor one's for another request.
+fn named(world: &World, visit: usize) {
+    let (errand, identity) = (world.visits(visit, |seen| seen.errand), world.identity(visit).unwrap());
+    let (name, payer, way) = {
+        let crowd = world.crowd.borrow();
+        let payment = &crowd.payments[errand.payment.unwrap()];
+        (payment.name.clone(), payment.payer, payment.way)
+    };
+    let Some(name) = name else { return };
+    let route = &ROUTES[errand.route];
+    // Several requests go by one name.
+    let request = route.request(errand.asks).filter(|_| route.requests == 1);
+    let meaning = (identity, request, errand.route, world.now_s());
+    let before = world.names.borrow_mut().insert((payer, way == Way::Solana, name), meaning);
+    let same = |before: (usize, Option<Asks>, usize, u64)| (before.0, before.1) == (identity, request);
+    must!(
+        before.is_none_or(|before| same(before) || before.3 + NAMED < world.now_s()),
+        "one payment for each name",
+        "visit {visit} pays with {meaning:?}, and its name stands for {before:?}"
+    );
+}
+
 /// Taken for paid: by the chain, by a lie, by a transaction that was named, or by the little that may be inferred.
 fn justified(world: &World, visit: usize, spend: usize) {
     let chain = world.chain.borrow();
@@ -138,26 +166,33 @@ fn justified(world: &World, visit: usize, spend: usize) {
         world.count("paid: by a lie");
         return;
     }
-    let used = attempts().any(|attempt| attempt.told == Some(Told::Used));
+    // A nonce that is used, or a transaction that fails for no other reason that is known: not the one that was hoped for.
+    let used = attempts().any(|attempt| attempt.told == Some(Told::Used) || attempt.reverted);
     must!(
         used,
         "paid before it leaves",
         "visit {visit} is taken for paid, and nothing says that it is"
     );
-    if attempts().any(|attempt| attempt.named) {
-        world.count("paid: by a transaction that was named");
-        return;
-    }
     let (limit, payer) = (world.shop.used_nonce_limit, chain.spends[spend].payer);
     must!(
         cost <= limit,
         "little is inferred",
         "visit {visit} is taken for paid, {cost} is more than {limit}"
     );
+    let payment = world.identity(visit);
+    // What had expired by then is forgotten: nobody can tell that from a nonce that the payer has burnt.
+    let is_others = |attempt: &Attempt| {
+        let lives = world.visits(attempt.visit, |seen| seen.expiry) >= world.now_s();
+        Some(attempt.payment) != payment && lives && matches!(attempt.told, None | Some(Told::Unknown))
+    };
+    let others = chain.spends[spend]
+        .attempts
+        .iter()
+        .find(|attempt| is_others(&chain.attempts[**attempt]));
     must!(
-        !resumes,
+        !resumes || others.is_none(),
         "little is inferred",
-        "visit {visit} is taken for paid by what an earlier request had sent"
+        "visit {visit} is taken for paid by what was sent for another payment: attempt {others:?} of spend {spend}"
     );
     let now = world.now_s();
     // Accounts of different networks are different payers.
@@ -168,5 +203,9 @@ fn justified(world: &World, visit: usize, spend: usize) {
         "little is inferred",
         "payer {payer} had an answer for a used nonce at {before:?} and has another at {now}"
     );
-    world.count("paid: inferred");
+    world.count(if resumes {
+        "paid: inferred when it came again"
+    } else {
+        "paid: inferred"
+    });
 }

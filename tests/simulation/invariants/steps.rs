@@ -62,7 +62,7 @@ fn claims_have_users(world: &World) {
             let chain = world.chain.borrow();
             let spend = &chain.spends[spend];
             let user = spend.user.filter(|user| world.visits(*user, |seen| seen.expiry) >= world.now_s());
-            (spend.claim, spend.stuck || spend.orphaned, user)
+            (spend.claim, spend.stuck || spend.orphaned || spend.overtaken, user)
         };
         let state = world.state_of(&claim);
         if excused {
