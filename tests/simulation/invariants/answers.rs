@@ -58,7 +58,7 @@ pub fn forwarded(world: &World, visit: usize, headers: &Headers) {
     let spend = world.spend_of(visit).unwrap();
     let (verified, settled) = world.visits(visit, |seen| (seen.verified, seen.paid));
     let is_spent = world.chain.borrow().spends[spend].paid_by.is_some();
-    let before = is_spent || refusable.is_some() || super::buys_several(world, visit);
+    let before = is_spent || refusable.is_some() || super::buys_more(world, visit);
     let again = !settled && before && super::entitled(world, visit);
     if let Some(why) = refusable.filter(|_| !again) {
         violated("no answer without a payment", format!("visit {visit} goes to the backend: {why}"));

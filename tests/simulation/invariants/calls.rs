@@ -117,9 +117,10 @@ pub fn called(world: &World, visit: usize, payment: usize, amount: Option<u64>) 
 /// A settlement is handed to the root context.
 pub fn settling(world: &World, visit: usize) {
     let metered = world.meters(visit);
-    let doubt = world
-        .spend_of(visit)
-        .is_some_and(|spend| world.chain.borrow().spends[spend].in_doubt(world.now_s()));
+    let doubt = world.spend_of(visit).is_some_and(|spend| {
+        let spend = &world.chain.borrow().spends[spend];
+        spend.unclear && spend.expiry >= world.now_s()
+    });
     let expiry = world.visits(visit, |seen| {
         seen.settling = true;
         seen.resumes = doubt;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use x402_envoy::pricing::End;
+use x402_envoy::replay::State;
 
 use super::super::shop::{Asks, ROUTES};
 use super::super::support::unbase64;
@@ -130,14 +131,20 @@ pub fn entitled(world: &World, visit: usize) -> bool {
     let (errand, refusable, quote) = world.visits(visit, |seen| (seen.errand, seen.refusable, seen.quote));
     let now = world.now_s();
     let known = with(world, visit, |sold| {
+        // One of several may cost less than was paid, and be for another resource.
+        let excused = match refusable {
+            None | Some(EXPIRED) => true,
+            Some(why) => sold.each > 1 && [AMOUNT, RESOURCE].contains(&why) && quote <= sold.amount,
+        };
+        must!(
+            excused && sold.route == errand.route,
+            "a payment buys what it was sold for",
+            "visit {visit} for {quote} on {} is served for {} on {}: {refusable:?}",
+            ROUTES[errand.route].name,
+            sold.amount,
+            ROUTES[sold.route].name
+        );
         if sold.each > 1 && now <= sold.expires {
-            let excused = matches!(refusable, None | Some(EXPIRED | AMOUNT | RESOURCE));
-            must!(
-                excused && sold.route == errand.route && quote <= sold.amount,
-                "a payment buys what it was sold for",
-                "visit {visit} for {quote} is served for {}: {refusable:?}",
-                sold.amount
-            );
             let used = sold.complete + u32::try_from(sold.under_way.len()).unwrap();
             must!(
                 used < sold.requests,
@@ -149,11 +156,6 @@ pub fn entitled(world: &World, visit: usize) -> bool {
             sold.changes += 1;
             return "delivery: one of several";
         }
-        must!(
-            matches!(refusable, None | Some(EXPIRED)),
-            "no answer without a payment",
-            "visit {visit} goes to the backend: {refusable:?}"
-        );
         must!(
             sold.complete < sold.requests,
             "delivered once",
@@ -223,10 +225,9 @@ pub fn receipt(world: &World, visit: usize, receipt: &str) {
 
 /// The delivery of an answer ends; the gate has not heard of it.
 pub fn ending(world: &World, visit: usize, begun: bool, end: End) -> Option<u32> {
-    if let Some(spend) = world
-        .spend_of(visit)
-        .filter(|_| world.visits(visit, |seen| seen.expiry) < world.now_s())
-    {
+    // Its claim may be another payment's by now, which is marked as spent then: its nonce is.
+    let has_lapsed = world.visits(visit, |seen| seen.expiry) < world.now_s();
+    if let Some(spend) = world.spend_of(visit).filter(|_| has_lapsed) {
         world.chain.borrow_mut().spends[spend].overtaken = true;
     }
     if begun && end == End::Complete {
@@ -269,7 +270,12 @@ pub fn ending(world: &World, visit: usize, begun: bool, end: End) -> Option<u32>
 
 /// The gate has heard of the end of a delivery. `change`: what [`ending`] gave.
 pub fn ended(world: &World, visit: usize, change: Option<u32>) {
-    let stuck = world.spend_of(visit).is_some_and(|spend| world.chain.borrow().spends[spend].stuck);
+    let spend = world.spend_of(visit);
+    if let Some(spend) = spend.filter(|spend| world.chain.borrow().spends[*spend].overtaken) {
+        let claim = world.chain.borrow().spends[spend].claim;
+        world.chain.borrow_mut().spends[spend].overtaken = world.state_of(&claim) == Some(State::Spent);
+    }
+    let stuck = spend.is_some_and(|spend| world.chain.borrow().spends[spend].stuck);
     with(world, visit, |sold| {
         if sold.each > 1 {
             sold.returning -= u32::from(change.is_some());
@@ -280,9 +286,11 @@ pub fn ended(world: &World, visit: usize, change: Option<u32>) {
     });
 }
 
-/// Whether a payment may buy a request though nothing was settled for it, and it has not expired.
-pub fn buys_several(world: &World, visit: usize) -> bool {
-    with(world, visit, |sold| sold.each > 1 && world.now_s() <= sold.expires).unwrap_or(false)
+/// Whether a payment that nobody has vouched for now may buy a request by what was settled before.
+pub fn buys_more(world: &World, visit: usize) -> bool {
+    let verified = world.visits(visit, |seen| seen.verified);
+    let buys = |sold: &mut Sold| (sold.each > 1 && world.now_s() <= sold.expires) || sold.again.is_some();
+    !verified && with(world, visit, buys).unwrap_or(false)
 }
 
 /// A VM is gone, and a delivery with it.
@@ -301,7 +309,7 @@ pub fn denied(world: &World, visit: usize, status: u16) {
         (seen.errand, seen.sold_changes, seen.refusable, seen.former, seen.paid)
     });
     let stuck = world.spend_of(visit).is_some_and(|spend| world.chain.borrow().spends[spend].stuck);
-    let (now, expiry) = (world.now_s(), world.visits(visit, |seen| seen.expiry));
+    let now = world.now_s();
     let is_good = match refusable {
         None => true,
         Some(why) => why == EXPIRED && !former,
@@ -330,7 +338,7 @@ pub fn denied(world: &World, visit: usize, status: u16) {
             "visit {visit} is answered {status}, and its payment's answer was not delivered: {again:?}"
         );
         let request = ROUTES[errand.route].request(errand.asks);
-        let waits = request.is_some() && refusable.is_none() && now <= expiry && !sold.early;
+        let waits = request.is_some() && refusable.is_none() && now <= sold.expires && !sold.early;
         // An answer that is had again is waited for as long as it could be had.
         let waits = waits && sold.out.is_none_or(|out| Some(out) == request && now <= sold.known_until);
         must!(
