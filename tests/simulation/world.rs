@@ -23,6 +23,9 @@ pub const WORKERS: usize = 4;
 /// Requests that a run thinks of; copies and resends come on top.
 pub const REQUESTS: u64 = 400;
 
+/// Which payment was called so, for what, and when.
+type Named = (usize, Option<Asks>, usize, u64);
+
 pub struct World {
     pub shop: Shop,
     pub random: Random,
@@ -43,7 +46,7 @@ pub struct World {
     /// What payments have bought.
     pub sold: RefCell<BTreeMap<usize, invariants::Sold>>,
     /// What payers, and whether on Solana, have called payments that were taken for paid: which one, for what, and when.
-    pub names: RefCell<BTreeMap<(usize, bool, String), (usize, Option<Asks>, usize, u64)>>,
+    pub names: RefCell<BTreeMap<(usize, bool, String), Named>>,
     /// When those requests of payers came that were let in.
     pub let_in: RefCell<BTreeMap<(usize, bool), Vec<u64>>>,
     /// When a payer last had an answer for a used nonce.
