@@ -170,6 +170,9 @@ impl Entitlements {
             if is_new && begun && right == Right::Again {
                 return (Put::Keep, false);
             }
+            if is_new && right == Right::Again {
+                record.begun = times;
+            }
             record.begun = record.begun.saturating_add(u8::from(begun));
             // The first of several is one of several. What has outlasted the time of all of them can be had by itself.
             let several = right != Right::Again && !is_new;
@@ -490,6 +493,9 @@ mod tests {
         assert_eq!(take(1_201), Some(Right::Again));
         assert!(give_back(Right::Again, false, 1_300));
         assert_eq!(take(1_301), Some(Right::Again));
+        // Two had begun when that was forgotten, for all that is known now.
+        assert!(!give_back(Right::Again, true, 1_302));
+        assert_eq!(take(1_303), None);
     }
 
     #[test]
