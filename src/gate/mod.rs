@@ -213,7 +213,9 @@ impl Gate {
         }
     }
 
-    /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on. Whatever claim the gate still holds is released, unless its answer was metered: then
+    /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on.
+    ///
+    /// Whatever claim the gate still holds is released, unless its answer was metered: then
     /// what is returned has to be settled, without anybody waiting for it.
     pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
         match core::mem::take(self) {
