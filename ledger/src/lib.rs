@@ -1,0 +1,1 @@
+//! x402-ledger: the companion service that sells prepaid credits.
