@@ -14,7 +14,7 @@ const VERSION = "132.0.0";
 // What rustc uses for wasm32-wasip1, all of it known to the V8 of Envoy 1.36 to 1.40.
 const FEATURES = ["bulk-memory", "bulk-memory-opt", "call-indirect-overlong", "multivalue", "mutable-globals",
   "nontrapping-float-to-int", "reference-types", "sign-ext"].map(name => `--enable-${name}`);
-const OPTIONS = [...FEATURES, "-O3", "--strip-debug", "--strip-producers"];
+const OPTIONS = [...FEATURES, "-O3", "--merge-similar-functions", "--strip-debug", "--strip-producers"];
 // What Envoy calls in an HTTP filter that makes HTTP calls. The SDK exports its callbacks for gRPC, TCP and queues too, with all that is
 // behind them; Envoy leaves out what is not there.
 const EXPORTS = ["memory", "_initialize", "proxy_abi_version_0_2_1", "proxy_on_configure", "proxy_on_context_create", "proxy_on_delete",

@@ -396,6 +396,8 @@ fn the_page_of_failures_speaks_of_what_exists() {
 fn every_attribute_and_outcome_is_described() {
     let sources = [
         include_str!("../src/gate/answer.rs"),
+        include_str!("../src/gate/credit/reserving.rs"),
+        include_str!("../src/gate/credit/spending.rs"),
         include_str!("../src/gate/delivery.rs"),
         include_str!("../src/gate/request.rs"),
         include_str!("../src/gate/response.rs"),

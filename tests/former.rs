@@ -234,7 +234,7 @@ fn the_reader_writes_the_limit_of_the_price_that_is_paid() {
             body: None,
         };
         let sent = br#"{"messages":[]}"#;
-        let reading = routes.read(Some(&former), &request, sent, Some(b"application/json"), None);
+        let reading = routes.read(Some(&former), &request, sent, Some(b"application/json"), None, false);
         let limit = |max| Rewrite {
             set_max_output: Some(max),
             include_usage: false,

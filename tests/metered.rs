@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, VALID, World, body};
 use support::{Payer, permit, unbase64};
 use x402_envoy::gate::{
-    BodyEffect, CalloutReply, Edits, EndEffect, Endpoint, Gate, LastWords, Next, Note, Released, RequestEffect, Response, ResponseEffect,
-    Settlement, VerifiedEffect,
+    BodyEffect, CalloutReply, Edits, EndEffect, Endpoint, Gate, LastWords, Next, Note, Owed, Released, RequestEffect, Response,
+    ResponseEffect, Settlement, VerifiedEffect,
 };
 use x402_envoy::pricing::{End, Place, RequestFacts};
 use x402_envoy::reader::{self, BodyFacts};
@@ -74,7 +74,7 @@ fn chat(world: &World, stream: bool) -> BodyFacts {
     let reading = world
         .config
         .routes
-        .read(None, &request, body.as_bytes(), Some(b"application/json"), None);
+        .read(None, &request, body.as_bytes(), Some(b"application/json"), None, false);
     reader::decode(&reader::encode(&reading.facts)).unwrap()
 }
 
@@ -159,7 +159,10 @@ impl Chat {
     }
 
     fn ends(&mut self, end: End) -> Option<Box<Settlement>> {
-        self.world.env(|env| self.gate.on_end(end, env))
+        match self.world.env(|env| self.gate.on_end(end, env))? {
+            Owed::Settlement(settlement) => Some(settlement),
+            Owed::Capture(_) => panic!("nothing was reserved"),
+        }
     }
 
     fn outcome(&self) -> &str {

@@ -26,6 +26,10 @@ pub struct Config {
     pub redeliver: Redeliver,
     /// What one payer may ask for; `None`: anything.
     pub payer_limits: Option<PayerLimits>,
+    /// What one account may ask for; `None`: as much as its balance pays for.
+    pub account_limits: Option<AccountLimits>,
+    /// The ledger: `verify_timeout_ms` is how long a call may take, `settle_timeout_ms` one that tops up.
+    pub ledger: Option<Facilitator>,
     /// Whether clients may, or have to, name their payments.
     pub payment_identifier: PaymentIdentifier,
     /// `replay.max_claims`: how many claims may be held at once.
@@ -34,6 +38,20 @@ pub struct Config {
     pub challenge: ChallengeStyle,
     /// What is allowed but probably not meant; one sentence each, to be logged.
     pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// What stands for the ledger where facilitators have their index.
+    pub fn ledger_index(&self) -> usize {
+        self.facilitators.len()
+    }
+
+    /// A facilitator by its index, or the ledger.
+    pub fn peer(&self, index: usize) -> Option<&Facilitator> {
+        self.facilitators
+            .get(index)
+            .or_else(|| self.ledger.as_ref().filter(|_| index == self.ledger_index()))
+    }
 }
 
 /// A facilitator: an Envoy cluster and where on it the API lives.
@@ -121,6 +139,24 @@ pub struct PayerLimits {
     pub spend: Vec<(Box<str>, u64)>,
 }
 
+/// What one account may ask for, over all routes: counted by the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AccountLimits {
+    /// The time in which requests and money are counted, in milliseconds.
+    pub window_ms: u64,
+    /// Requests in a window; `None`: any number.
+    pub requests: Option<u32>,
+    /// Money in a window, in millionths of a dollar; `None`: any amount.
+    pub spend: Option<u64>,
+}
+
+/// Prepaid credits: API keys whose balance the ledger keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Credits {
+    /// The header (lower case) in which keys travel.
+    pub header: Box<str>,
+}
+
 /// Whether clients may, or have to, name their payments (the `payment-identifier` extension).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PaymentIdentifier {
@@ -149,6 +185,8 @@ pub struct Access {
     pub dummy_api_keys: Vec<Box<str>>,
     /// The header (lower case) in which a real key goes to the backend unpaid; `None`: real keys do not excuse from paying.
     pub api_keys_header: Option<Box<str>>,
+    /// Prepaid credits; `None`: none are sold here.
+    pub credits: Option<Credits>,
     /// Headers whose value excuses from paying.
     pub bypass: Vec<Bypass>,
 }

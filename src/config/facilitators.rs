@@ -52,6 +52,26 @@ fn read_one(node: &Node<'_>, errors: &mut Errors) -> Option<Facilitator> {
         "breaker",
     ];
     let fields = node.fields(&known, &[], errors)?;
+    let networks = match fields.get("networks") {
+        None => vec!["*".into()],
+        Some(node) => networks(&node, errors),
+    };
+    let mut timeout = |name: &str, default: u32| match fields.get(name) {
+        None => Some(default),
+        Some(node) => u32::try_from(node.milliseconds(1, LONGEST_MS, errors)?).ok(),
+    };
+    let (verify_timeout_ms, settle_timeout_ms) = (timeout("verify_timeout", 5_000), timeout("settle_timeout", 60_000));
+    service(&fields, networks, verify_timeout_ms, settle_timeout_ms, errors)
+}
+
+/// What every service has that is called: a cluster, a URL, headers, and bounds on the calls. `None` for a timeout that was no good.
+pub(super) fn service(
+    fields: &Fields<'_>,
+    networks: Vec<Box<str>>,
+    verify_timeout_ms: Option<u32>,
+    settle_timeout_ms: Option<u32>,
+    errors: &mut Errors,
+) -> Option<Facilitator> {
     let cluster = fields.require("cluster", "the name of an Envoy cluster", errors).and_then(|node| {
         let name = node.text("the name of an Envoy cluster", errors)?;
         let fits = (1..=256).contains(&name.len()) && !name.chars().any(char::is_control);
@@ -69,20 +89,11 @@ fn read_one(node: &Node<'_>, errors: &mut Errors) -> Option<Facilitator> {
         }
         url
     });
-    let networks = match fields.get("networks") {
-        None => vec!["*".into()],
-        Some(node) => networks(&node, errors),
-    };
-    let mut timeout = |name: &str, default: u32| match fields.get(name) {
-        None => Some(default),
-        Some(node) => u32::try_from(node.milliseconds(1, LONGEST_MS, errors)?).ok(),
-    };
-    let (verify_timeout_ms, settle_timeout_ms) = (timeout("verify_timeout", 5_000), timeout("settle_timeout", 60_000));
     let headers = fields
         .get("headers")
         .map(|node| headers(&node.secret(), errors))
         .unwrap_or_default();
-    let limits = limits(&fields, errors);
+    let limits = limits(fields, errors);
     let url = url?;
     Some(Facilitator {
         cluster: cluster?,

@@ -5,6 +5,9 @@ use super::fields::{Errors, Node};
 use super::{PayerLimits, PaymentIdentifier, Redeliver};
 use crate::pricing::{Flow, Route};
 
+/// What `limits` has; `account` is read by `credits`.
+pub(super) const KNOWN: &[&str] = &["cooldown", "payer", "account"];
+
 /// Longest window and cooldown: a day.
 const LONGEST_MS: u64 = 86_400_000;
 
@@ -58,7 +61,7 @@ pub(super) fn requests_per_payment(node: Option<Node<'_>>, flow: Option<&Flow>, 
 
 /// Reads `limits`. `routes` are those whose payers are limited.
 pub(super) fn payer<'r>(node: Option<Node<'_>>, routes: impl Iterator<Item = &'r Route>, errors: &mut Errors) -> Option<PayerLimits> {
-    let fields = node?.fields(&["cooldown", "payer"], &["account"], errors)?;
+    let fields = node?.fields(KNOWN, &[], errors)?;
     let mut limits = PayerLimits::default();
     if let Some(node) = fields.get("cooldown") {
         limits.cooldown_ms = node.milliseconds(0, LONGEST_MS, errors)?;
@@ -152,7 +155,6 @@ mod tests {
             (json!({"redeliver": {"times": 101}}), "redeliver.times"),
             (json!({"redeliver": {"window": "0s"}}), "redeliver.window"),
             (json!({"payment_identifier": true}), "payment_identifier"),
-            (json!({"limits": {"account": {"requests": 1, "window": "1s"}}}), "limits.account"),
             (json!({"limits": {"payer": {"requests": 1}}}), "limits.payer.window"),
             (json!({"limits": {"payer": {"window": "60s"}}}), "limits.payer"),
             (

@@ -9,6 +9,7 @@ mod assets;
 mod built_in;
 mod charge;
 mod compiled;
+mod credits;
 mod duration;
 mod error;
 mod facilitators;
@@ -30,8 +31,8 @@ mod wire_struct;
 mod wording;
 
 pub use compiled::{
-    Access, BodyStyle, Bypass, ChallengeStyle, Config, Facilitator, PayerLimits, PaymentIdentifier, PreCheck, Redeliver, SettlementPolicy,
-    SmartWalletPolicy,
+    Access, AccountLimits, BodyStyle, Bypass, ChallengeStyle, Config, Credits, Facilitator, PayerLimits, PaymentIdentifier, PreCheck,
+    Redeliver, SettlementPolicy, SmartWalletPolicy,
 };
 pub use error::ConfigError;
 pub use secret::Secret;
@@ -64,10 +65,11 @@ const KNOWN: &[&str] = &[
     "payment_identifier",
     "replay",
     "challenge",
+    "ledger",
 ];
 
 /// Sections that other versions have.
-const LATER: &[&str] = &["ledger", "metered", "flow", "verify"];
+const LATER: &[&str] = &["metered", "flow", "verify"];
 
 /// Parses and checks a configuration: JSON as Envoy makes it of a `google.protobuf.Struct`, so that 6 may be 6.0.
 ///
@@ -123,11 +125,23 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let routes_node = fields.require("routes", "a list of routes", errors);
     let compiled = routes::read(routes_node, &base, errors);
     let access = policy::access(fields.get("access"), errors);
+    let ledger = credits::ledger(fields.get("ledger"), errors);
     let max_claims = policy::max_claims(fields.get("replay"), errors);
     let redeliver = limits::redeliver(fields.get("redeliver"), errors);
     let payment_identifier = limits::payment_identifier(fields.get("payment_identifier"), errors);
     let priced = compiled.iter().map(|compiled| &compiled.route);
     let payer_limits = limits::payer(fields.get("limits"), priced, errors);
+    let limits_node = fields.get("limits");
+    let account = limits_node.and_then(|node| node.fields(limits::KNOWN, &[], errors)?.get("account"));
+    let account_limits = credits::account(account.clone(), errors);
+    let has_credits = fields.get("access").is_some_and(|node| node.value.get("credits").is_some());
+    let together = credits::Together {
+        credits: access.credits.as_ref(),
+        backend_keys: access.api_keys_header.is_some(),
+        has_ledger: fields.get("ledger").is_some(),
+        limits_nobody: account.is_some() && !has_credits,
+    };
+    together.check(compiled.iter().map(|compiled| &compiled.route), errors);
     let settlement = policy::settlement(fields.get("settlement"), errors);
     let quote_grace = policy::quote_grace(fields.get("quote_grace"), errors);
     let public_url = policy::public_url(fields.get("public_url"), errors);
@@ -146,6 +160,8 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
         access,
         redeliver,
         payer_limits,
+        account_limits,
+        ledger,
         payment_identifier,
         max_claims,
         challenge,

@@ -1,6 +1,7 @@
 //! The small sections: `pre_check`, `access`, `replay`, `challenge`, `public_url`.
 
 use super::amount::{Amounts, Least};
+use super::credits;
 use super::fields::{Errors, Node};
 use super::text::{is_header_name, is_header_value, parse_url};
 use super::{Access, BodyStyle, Bypass, ChallengeStyle, PreCheck, Secret, SettlementPolicy, SmartWalletPolicy};
@@ -39,8 +40,8 @@ pub(super) fn pre_check(node: Option<Node<'_>>, errors: &mut Errors) -> PreCheck
 /// Reads `access`.
 pub(super) fn access(node: Option<Node<'_>>, errors: &mut Errors) -> Access {
     let mut access = Access::default();
-    let known = ["dummy_api_keys", "api_keys", "bypass"];
-    let Some(fields) = node.and_then(|node| node.secret().fields(&known, &["credits"], errors)) else {
+    let known = ["dummy_api_keys", "api_keys", "bypass", "credits"];
+    let Some(fields) = node.and_then(|node| node.secret().fields(&known, &[], errors)) else {
         return access;
     };
     if let Some(node) = fields.get("dummy_api_keys").map(Node::secret) {
@@ -64,6 +65,7 @@ pub(super) fn access(node: Option<Node<'_>>, errors: &mut Errors) -> Access {
             then.one_of(&[("backend", ())], errors);
         }
     }
+    access.credits = credits::credits(fields.get("credits"), errors);
     let bypass = fields.get("bypass").map(Node::secret);
     let bypass = bypass.map(|node| node.items("a list of {header, value}", errors));
     for item in bypass.unwrap_or_default() {
@@ -159,7 +161,7 @@ pub(super) fn public_url(node: Option<Node<'_>>, errors: &mut Errors) -> Option<
 }
 
 /// A header's name, in lower case.
-fn header_name(node: &Node<'_>, errors: &mut Errors) -> Option<Box<str>> {
+pub(super) fn header_name(node: &Node<'_>, errors: &mut Errors) -> Option<Box<str>> {
     const EXPECTED: &str = "the name of a header";
     let name = node.text(EXPECTED, errors)?;
     if !is_header_name(name) {

@@ -150,7 +150,6 @@ fn each_mistake_is_named_where_it_is() {
             json!({}),
             "routes[0].metered: found terms of metering on a route that is not metered, expected flow: metered beside it",
         ),
-        ("/ledger", json!({}), "ledger: found a field that is not supported in this version"),
         ("/routes/0/name", json!("a b"), "routes[0].name"),
         ("/routes/0/match/path", json!("v1"), "routes[0].match.path"),
         ("/routes/0/match/path", json!("/a%2fb"), "can be read in one way only"),

@@ -116,6 +116,28 @@ impl Edits {
         self
     }
 
+    /// Tells the backend whose balance pays, and how much of it is reserved, in millionths of a dollar.
+    pub(super) fn tell_backend_of_credit(mut self, tenant: &str, reserved: u64, mark: String) -> Self {
+        let [payer_name, network_name, asset_name, amount_name, scheme_name, mark_name] = TRUSTED_HEADERS;
+        self.set = vec![
+            (payer_name, tenant.into()),
+            (network_name, "credits".into()),
+            (asset_name, "usd".into()),
+            (amount_name, reserved.to_string()),
+            (scheme_name, "credits".into()),
+            (mark_name, mark),
+        ];
+        self
+    }
+
+    /// The headers of a request that pay, as far as they are text.
+    pub(super) fn payment<'h>(headers: &[(&'h [u8], &'h [u8])]) -> Vec<(&'h str, &'h str)> {
+        let pays = |name: &[u8]| PAYMENT_HEADERS.iter().any(|header| header.as_bytes() == name);
+        let sent = headers.iter().filter(|(name, _)| pays(name));
+        sent.filter_map(|(name, value)| Some((std::str::from_utf8(name).ok()?, std::str::from_utf8(value).ok()?)))
+            .collect()
+    }
+
     /// Asks the backend for an answer that can be read as it passes.
     pub(super) fn unencoded(mut self) -> Self {
         self.set.push(("accept-encoding", "identity".into()));
@@ -131,7 +153,13 @@ impl Edits {
     }
 
     /// Marks a paid answer as one buyer's: not for shared caches.
-    pub(super) fn private(mut self, headers: &[(&[u8], &[u8])], sale: &Sale) -> Self {
+    pub(super) fn private(self, headers: &[(&[u8], &[u8])], sale: &Sale) -> Self {
+        self.private_to(headers, sale.order.hints.origin)
+    }
+
+    /// The same; `origin`: the buyer is a page of another origin.
+    #[inline(never)] // twice as large otherwise
+    pub(super) fn private_to(mut self, headers: &[(&[u8], &[u8])], origin: bool) -> Self {
         let directives: Vec<String> = headers
             .iter()
             .filter(|(name, _)| *name == b"cache-control")
@@ -161,7 +189,7 @@ impl Edits {
             self.set.push(("cache-control", kept.join(", ")));
         }
         self.add.push(("vary", VARY.into()));
-        if sale.order.hints.origin {
+        if origin {
             self.add
                 .push(("access-control-expose-headers", RECEIPT_HEADERS.join(", ").to_ascii_uppercase()));
         }

@@ -1,6 +1,7 @@
 //! What a gate asks of its host.
 
 use super::Gate;
+use super::credit::Capture;
 use super::edits::Edits;
 use super::settlement::Settlement;
 use super::verifying::Dispatch;
@@ -20,6 +21,10 @@ pub enum Endpoint {
     Settle,
     /// `GET /supported`
     Supported,
+    /// `POST /internal/v1/reserve`, of the ledger
+    Reserve,
+    /// `POST /internal/v1/capture`, of the ledger
+    Capture,
 }
 
 impl Endpoint {
@@ -29,13 +34,15 @@ impl Endpoint {
             Self::Verify => "/verify",
             Self::Settle => "/settle",
             Self::Supported => "/supported",
+            Self::Reserve => "/internal/v1/reserve",
+            Self::Capture => "/internal/v1/capture",
         }
     }
 
     /// The HTTP method.
     pub fn method(self) -> &'static str {
         match self {
-            Self::Verify | Self::Settle => "POST",
+            Self::Verify | Self::Settle | Self::Reserve | Self::Capture => "POST",
             Self::Supported => "GET",
         }
     }
@@ -44,7 +51,7 @@ impl Endpoint {
 /// A call to a facilitator, ready to be sent.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Call {
-    /// Index into the configuration's facilitators.
+    /// Index into the configuration's facilitators; of the ledger, [`crate::config::Config::ledger_index`].
     pub facilitator: usize,
     /// What is asked.
     pub endpoint: Endpoint,
@@ -92,6 +99,15 @@ pub enum VerifiedEffect {
     Request(RequestEffect),
     /// This, with the answer that was held back.
     Response(ResponseEffect),
+}
+
+/// What is still to be done when a stream has ended.
+#[must_use]
+pub enum Owed {
+    /// A metered answer has to be settled.
+    Settlement(Box<Settlement>),
+    /// The ledger has to hear what is due.
+    Capture(Capture),
 }
 
 /// What the host does with a request, or an answer, that waited for its settlement.

@@ -1,5 +1,6 @@
 //! What the world looks like at the moment of an event, and what there is to say about it.
 
+use super::credit::Capture;
 use crate::config::Config;
 use crate::pricing::Former;
 use crate::replay::{Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
@@ -24,6 +25,8 @@ pub struct Env<'a> {
     pub claims: &'a Claims,
     /// The secret that claim keys are hashed with.
     pub secret: &'a [u8; 16],
+    /// Where names come from that nobody else has.
+    pub random: fn() -> [u8; 16],
     /// Where the gate says what happened.
     pub notes: &'a mut Notes,
 }
@@ -61,7 +64,7 @@ impl Env<'_> {
 }
 
 /// What happened, for metrics, access logs and Envoy's log. Holds no prompt, key or signature.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Default, Debug)]
 pub struct Notes {
     /// For metrics, in order.
     pub events: Vec<Note>,
@@ -69,6 +72,8 @@ pub struct Notes {
     pub attributes: Vec<(&'static str, String)>,
     /// Lines for Envoy's log that an operator should see.
     pub warnings: Vec<String>,
+    /// What the ledger has to hear of, by the root context.
+    pub captures: Vec<Capture>,
 }
 
 /// One thing that happened, for metrics.
@@ -100,6 +105,12 @@ pub enum Note {
     FormerQuote,
     /// The backend's `Settlement-Overrides` could not be followed.
     OverrideIgnored,
+    /// The ledger was asked to reserve: `reserved`, `answered`, `unavailable`.
+    Reserved(&'static str),
+    /// The ledger was told what is due: `captured`, `released`, `lapsed`, `lost`.
+    Captured(&'static str),
+    /// So much was charged to balances, in millionths of a dollar.
+    Spent(u64),
     /// Claims alive changed by this many.
     Claims(i64),
 }

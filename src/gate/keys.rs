@@ -18,7 +18,8 @@ pub(super) enum Key {
 
 /// The name of the header in which keys travel.
 pub(super) fn header(access: &Access) -> &str {
-    access.api_keys_header.as_deref().unwrap_or(AUTHORIZATION)
+    let credits = access.credits.as_ref().map(|credits| &*credits.header);
+    access.api_keys_header.as_deref().or(credits).unwrap_or(AUTHORIZATION)
 }
 
 /// Looks at every copy of the key header: one real key among dummies is a real key.
@@ -35,6 +36,13 @@ pub(super) fn key(access: &Access, headers: &[(&[u8], &[u8])]) -> Key {
         found = Key::Dummy;
     }
     found
+}
+
+/// The key of a request that has a real one: the first.
+pub(super) fn real<'h>(access: &Access, headers: &[(&'h [u8], &'h [u8])]) -> Option<&'h [u8]> {
+    let sent = headers.iter().filter(|(name, _)| *name == header(access).as_bytes());
+    let mut tokens = sent.map(|(_, value)| bearer(value.trim_ascii()));
+    tokens.find(|token| !token.is_empty() && !access.dummy_api_keys.iter().any(|dummy| dummy.as_bytes() == *token))
 }
 
 /// Whether a bypass header excuses this request. A header that was sent twice excuses nobody: the backend may see the other one.

@@ -23,6 +23,7 @@
 
 mod admission;
 mod answer;
+mod credit;
 mod delivery;
 mod edits;
 mod effects;
@@ -43,9 +44,10 @@ mod tries;
 mod trust;
 mod verifying;
 
+pub use credit::{Capture, Reserving, Spending, pays_by_credit};
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{
-    BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Released, RequestEffect, ResponseEffect,
+    BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Owed, Released, RequestEffect, ResponseEffect,
     VerifiedEffect,
 };
 pub use env::{Env, Note, Notes};
@@ -87,16 +89,25 @@ pub enum Gate {
     Streaming(Box<Streaming>),
     /// The answer is on its way, and has been paid for.
     Delivering(Box<Delivery>),
+    /// The request is paused until the ledger has reserved its price.
+    Reserving(Box<Reserving>),
+    /// Its price is reserved, or as much of it as is due.
+    Spending(Box<Spending>),
 }
 
 impl Gate {
-    /// The facilitator answered /verify, or the call failed.
+    /// The facilitator answered /verify, the ledger was asked to reserve and has answered, or the call failed.
     ///
     /// `None` where the token is not the one that this gate waits for: nothing is to be done then.
     pub fn on_verified(&mut self, token: CalloutToken, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Option<VerifiedEffect> {
         match core::mem::take(self) {
             Self::Verifying(verifying) if verifying.waits_for(token) => {
                 let (next, effect) = verifying.answered(reply, env);
+                *self = next;
+                Some(effect)
+            }
+            Self::Reserving(reserving) if reserving.waits_for(token) => {
+                let (next, effect) = reserving.answered(reply, env);
                 *self = next;
                 Some(effect)
             }
@@ -115,6 +126,16 @@ impl Gate {
             waiting @ (Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Streaming(_) | Self::Delivering(_)) => {
                 *self = waiting;
                 ResponseEffect::Pass
+            }
+            // A local reply, such as a timeout of the stream.
+            waiting @ Self::Reserving(_) => {
+                *self = waiting;
+                ResponseEffect::Pass
+            }
+            Self::Spending(spending) => {
+                let (next, effect) = spending.answered(response, env);
+                *self = next;
+                effect
             }
             Self::Keyed(keyed) => {
                 let (next, effect) = keyed.answered(response, env);
@@ -146,7 +167,7 @@ impl Gate {
     pub fn lets_request_on(&self) -> bool {
         match self {
             Self::Verifying(verifying) => !verifying.holds_request(),
-            Self::Answered | Self::Paying => false,
+            Self::Answered | Self::Paying | Self::Reserving(_) => false,
             _ => true,
         }
     }
@@ -158,7 +179,11 @@ impl Gate {
 
     /// Whether the answer's body is to be shown to [`Gate::on_response_body`].
     pub fn reads_response(&self) -> bool {
-        matches!(self, Self::Streaming(_))
+        match self {
+            Self::Streaming(_) => true,
+            Self::Spending(spending) => spending.reads_response(),
+            _ => false,
+        }
     }
 
     /// The next bytes of the answer, whole as they came; `last`: none will follow.
@@ -168,6 +193,11 @@ impl Gate {
         match core::mem::take(self) {
             Self::Streaming(streaming) => {
                 let (next, effect) = streaming.chunk(bytes, last, env);
+                *self = next;
+                effect
+            }
+            Self::Spending(spending) => {
+                let (next, effect) = spending.chunk(bytes, last);
                 *self = next;
                 effect
             }
@@ -195,13 +225,18 @@ impl Gate {
             Self::Forwarding(forwarding) => forwarding.longest_ms(env),
             Self::Prepaid(prepaid) => prepaid.longest_ms(env),
             Self::Verifying(verifying) => verifying.longest_ms(env),
+            Self::Spending(spending) => spending.longest_ms(env),
             _ => None,
         }
     }
 
     /// Whether the answer has been sold: it is on its way to the client, or waits for its settlement.
     pub fn has_sold(&self) -> bool {
-        matches!(self, Self::Settling | Self::Passing | Self::Streaming(_) | Self::Delivering(_))
+        match self {
+            Self::Settling | Self::Passing | Self::Streaming(_) | Self::Delivering(_) => true,
+            Self::Spending(spending) => spending.has_begun(),
+            _ => false,
+        }
     }
 
     /// It was paid for, and its stream had ended before that was known.
@@ -216,17 +251,19 @@ impl Gate {
     /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on.
     ///
     /// Whatever claim the gate still holds is released, unless its answer was metered: then
-    /// what is returned has to be settled, without anybody waiting for it.
-    pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Box<Settlement>> {
+    /// what is returned has to be settled, without anybody waiting for it. Whatever is reserved is captured or given back.
+    pub fn on_end(&mut self, end: End, env: &mut Env<'_>) -> Option<Owed> {
         match core::mem::take(self) {
             Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Keyed(_) => {}
             Self::Prepaid(prepaid) => prepaid.gone(env),
             Self::Delivering(delivery) => delivery.ended(end, env),
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
+            Self::Reserving(reserving) => return Some(Owed::Capture(reserving.gone(env))),
+            Self::Spending(spending) => return Some(Owed::Capture(spending.ended(end, env))),
             Self::Streaming(streaming) => {
                 if let Due::Settlement(settlement) = streaming.settle(end, env) {
-                    return Some(settlement);
+                    return Some(Owed::Settlement(settlement));
                 }
             }
         }

@@ -20,6 +20,7 @@ pub(super) enum Told {
 
 /// Reads the header: `{"amount": "1234"}` in the smallest unit, `{"amount": "50%"}` of the quote, `{"amount": "$0.05"}` for tokens
 /// that are dollars. Fractions of a unit are rounded up.
+#[inline(never)] // twice as large otherwise
 pub(super) fn told(headers: &[(&[u8], &[u8])], offer: &Offer) -> Told {
     let mut values = headers
         .iter()

@@ -3,6 +3,7 @@
 use super::Gate;
 use super::admission::{Admission, Denied};
 use super::answer::{deny, refuse, refuse_for, refuse_plainly};
+use super::credit::Asking;
 use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::RequestEffect;
@@ -138,6 +139,10 @@ fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &m
         Ok(quote) => Order::new(request, Deal { route, quote }, env),
         Err(reason) => return answered(refuse_plainly(env, unquotable(reason), unquotable_text(reason, request.body))),
     };
+    if super::credit::pays_by_credit(env.config, request.headers) {
+        let edits = edits(request, env).without(Some(keys::header(&env.config.access)));
+        return Asking::begin(request, order, edits, env);
+    }
     let payment = match decode(request.headers.iter().copied()) {
         Ok(Some(payment)) => payment,
         Ok(None) => return unpaid(request, order, env),

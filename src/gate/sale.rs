@@ -103,7 +103,7 @@ impl Sale {
         let body = verify_or_settle_body(&self.payment, &payable, &listing, amount.unwrap_or(offer.amount), speaks).ok()?;
         let timeout_ms = match endpoint {
             Endpoint::Settle => facilitator.settle_timeout_ms,
-            Endpoint::Verify | Endpoint::Supported => facilitator.verify_timeout_ms,
+            _ => facilitator.verify_timeout_ms,
         };
         Some(Call {
             facilitator: self.ready.facilitator,

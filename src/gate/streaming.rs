@@ -39,7 +39,7 @@ impl Streaming {
             every(response.headers, b"content-encoding").as_deref(),
         );
         let streaming = Self {
-            meter: Meter::new(kind, withholds_usage(&sale)),
+            meter: Meter::new(kind, withholds_usage_of(sale.basis())),
             sale,
             kind,
             began_ms: env.now_ms,
@@ -145,15 +145,15 @@ pub(super) fn told(sale: &Sale, headers: &[(&[u8], &[u8])], env: &mut Env<'_>) -
 }
 
 /// Whether the client gets an event less than the backend sends, because the reader has asked for it in the client's name.
-fn withholds_usage(sale: &Sale) -> bool {
-    match sale.basis() {
+pub(super) fn withholds_usage_of(basis: &Basis) -> bool {
+    match basis {
         Basis::Tokens(tokens) => tokens.stream && tokens.api.has_stream_options() && tokens.include_usage != Some(true),
         Basis::Fixed | Basis::Minutes => false,
     }
 }
 
 /// All values of a header, as one.
-fn every(headers: &[(&[u8], &[u8])], name: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn every(headers: &[(&[u8], &[u8])], name: &[u8]) -> Option<Vec<u8>> {
     let values: Vec<&[u8]> = headers.iter().filter(|(sent, _)| *sent == name).map(|(_, value)| *value).collect();
     (!values.is_empty()).then(|| values.join(&b", "[..]))
 }

@@ -3,6 +3,7 @@
 use super::Gate;
 use super::admission::Admission;
 use super::answer::{deny, refuse};
+use super::credit::Asking;
 use super::delivery::Delivery;
 use super::edits::Edits;
 use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect, VerifiedEffect};
@@ -17,16 +18,20 @@ use crate::pricing::{Flow, Offer, Start};
 use crate::x402::Refusal;
 use crate::x402::facilitator::{Verify, parse_verify};
 
-/// A call to /verify that has yet to be sent. Nothing is paused, and nothing goes on, before it is.
+/// A call to /verify, or to the ledger, that has yet to be sent. Nothing is paused, and nothing goes on, before it is.
 pub struct Dispatch {
     call: Call,
     waiting: Waiting,
 }
 
 /// What waits for the call.
-pub struct Waiting {
-    sale: Sale,
-    stage: Stage,
+pub struct Waiting(For);
+
+enum For {
+    /// The facilitator's verdict.
+    Verdict { sale: Box<Sale>, stage: Stage },
+    /// The ledger's reservation.
+    Reservation(Box<Asking>),
 }
 
 /// Where the request is meanwhile.
@@ -109,7 +114,10 @@ impl Dispatch {
     fn verify(sale: Sale, stage: Stage, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         match sale.call(Endpoint::Verify, None, env) {
             Some(call) => {
-                let waiting = Waiting { sale, stage };
+                let waiting = Waiting(For::Verdict {
+                    sale: Box::new(sale),
+                    stage,
+                });
                 (Gate::Done, RequestEffect::Verify(Box::new(Self { call, waiting })))
             }
             None => unavailable(&sale, env),
@@ -127,6 +135,14 @@ impl Dispatch {
         }
     }
 
+    /// A call to the ledger.
+    pub(super) fn reserve(call: Call, asking: Box<Asking>) -> Self {
+        Self {
+            call,
+            waiting: Waiting(For::Reservation(asking)),
+        }
+    }
+
     /// The call, and what waits for it.
     pub fn split(self) -> (Call, Waiting) {
         (self.call, self.waiting)
@@ -136,7 +152,10 @@ impl Dispatch {
 impl Waiting {
     /// The call was sent: its answer will come. The request may be paused, unless there are changes with which it is to go on.
     pub fn sent(self, token: CalloutToken) -> (Gate, Option<Edits>) {
-        let Self { sale, stage } = self;
+        let (sale, stage) = match self.0 {
+            For::Verdict { sale, stage } => (*sale, stage),
+            For::Reservation(asking) => return (asking.sent(token), None),
+        };
         let (stage, edits) = match stage {
             Stage::Leaving(edits) => (Stage::Sent(None), Some(edits)),
             stage => (stage, None),
@@ -146,7 +165,10 @@ impl Waiting {
 
     /// The call could not be sent and no answer will come.
     pub fn not_sent(self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        Dispatch::verify_elsewhere(self.sale, self.stage, env)
+        match self.0 {
+            For::Verdict { sale, stage } => Dispatch::verify_elsewhere(*sale, stage, env),
+            For::Reservation(asking) => asking.not_sent(env),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::abi::{self, Buffer, Failed, Map};
 use crate::config::Facilitator;
-use crate::gate::{Call, CalloutReply, CalloutToken};
+use crate::gate::{Call, CalloutReply, CalloutToken, Endpoint};
 use crate::x402::facilitator::{MAX_ANSWER, is_answer};
 
 /// Present on answers that came over the wire, absent from those that Envoy made up in the facilitator's place.
@@ -73,9 +73,13 @@ impl Arrived {
         Self { outcome, body }
     }
 
-    /// Whether the facilitator is to blame for there being no verdict and no outcome.
-    pub(super) fn has_failed(&self) -> bool {
-        !matches!(self.outcome, Outcome::Answered(status) if is_answer(status, &self.body))
+    /// Whether whoever was asked is to blame for there being no verdict and no outcome.
+    pub(super) fn has_failed(&self, endpoint: Endpoint) -> bool {
+        match (&self.outcome, endpoint) {
+            (Outcome::Answered(status), Endpoint::Reserve | Endpoint::Capture) => *status >= 500,
+            (Outcome::Answered(status), _) => !is_answer(*status, &self.body),
+            _ => true,
+        }
     }
 
     pub(super) fn reply(&self) -> CalloutReply<'_> {

@@ -22,7 +22,7 @@ pub(super) struct Calls {
     root: Cell<Option<u32>>,
     /// Whether the root context is at work for a stream: the SDK must not be told so again.
     at_root: Cell<bool>,
-    /// By index of the facilitator.
+    /// By index of the facilitator; the last one's is the ledger.
     breakers: RefCell<Vec<Breaker>>,
     in_flight: RefCell<HashMap<CalloutToken, InFlight>>,
 }
@@ -45,7 +45,7 @@ impl Calls {
         Self {
             root: Cell::new(Some(root)),
             at_root: Cell::new(false),
-            breakers: RefCell::new(vec![Breaker::default(); config.facilitators.len()]),
+            breakers: RefCell::new(vec![Breaker::default(); config.facilitators.len().saturating_add(1)]),
             in_flight: RefCell::default(),
         }
     }
@@ -73,7 +73,7 @@ impl Worker {
         class: Option<Class>,
         stream: Option<(u32, Weak<RefCell<GateStream>>)>,
     ) -> Result<CalloutToken, NotSent> {
-        let (Some(facilitator), Some(root)) = (self.config.facilitators.get(call.facilitator), self.calls.root.get()) else {
+        let (Some(facilitator), Some(root)) = (self.config.peer(call.facilitator), self.calls.root.get()) else {
             return Err(NotSent(None));
         };
         let mut breakers = self.calls.breakers.borrow_mut();
@@ -124,8 +124,8 @@ impl Worker {
             .took(ended.endpoint, abi::now().saturating_sub(ended.sent_at));
         if let Some(pass) = ended.pass {
             self.with_breaker(ended.facilitator, |breaker, config| {
-                let limits = &config.facilitators.get(ended.facilitator)?.limits;
-                breaker.ended(pass, arrived.has_failed(), limits, now_ms())
+                let limits = &config.peer(ended.facilitator)?.limits;
+                breaker.ended(pass, arrived.has_failed(ended.endpoint), limits, now_ms())
             });
         }
         Some(ended)
@@ -148,7 +148,7 @@ impl Worker {
             .borrow_mut()
             .get_mut(index)
             .and_then(|breaker| event(breaker, &self.config));
-        let (Some(change), Some(facilitator)) = (change, self.config.facilitators.get(index)) else {
+        let (Some(change), Some(facilitator)) = (change, self.config.peer(index)) else {
             return;
         };
         let state = match change {

@@ -14,7 +14,8 @@ use super::ending;
 use super::shared_stream::SharedStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
-use crate::gate::{Call, CalloutReply, CalloutToken, EndEffect, Endpoint, Released};
+use crate::breaker::Class;
+use crate::gate::{Call, CalloutReply, CalloutToken, Capture, EndEffect, Endpoint, Released};
 use crate::replay::{Cas, SharedStore};
 use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
@@ -36,6 +37,10 @@ pub(super) struct GateRoot {
     settling: HashMap<CalloutToken, Job>,
     /// Settlements that are to be sent again, and when.
     later: Vec<(u64, Job)>,
+    /// What the ledger was told, and has not answered.
+    telling: HashMap<CalloutToken, Capture>,
+    /// What it is to be told again, and when.
+    tell_later: Vec<(u64, Capture)>,
     /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
     patience: u64,
     chores_due: u64,
@@ -50,6 +55,8 @@ impl GateRoot {
             worker: None,
             settling: HashMap::new(),
             later: Vec::new(),
+            telling: HashMap::new(),
+            tell_later: Vec::new(),
             patience: u64::MAX,
             chores_due: 0,
             sweep_from: 0,
@@ -105,6 +112,31 @@ impl GateRoot {
             // What is said of this one must not end up in the access log of the one before.
             self.act_as_root();
             self.send(worker, job);
+        }
+    }
+
+    /// Tells the ledger what is due, and again what it is time for.
+    fn tell(&mut self, worker: &Worker, now: u64) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.tell_later).into_iter().partition(|(at, _)| *at <= now);
+        self.tell_later = later;
+        let new = worker.captures.take();
+        for capture in new.into_iter().chain(due.into_iter().map(|(_, capture)| capture)) {
+            self.act_as_root();
+            match worker.send(capture.call(), Some(Class::Owed), None) {
+                Ok(token) => {
+                    self.telling.insert(token, capture);
+                }
+                Err(NotSent(_)) => self.told(worker, capture, &CalloutReply::NotSent),
+            }
+        }
+    }
+
+    /// The ledger answered, or could not be told.
+    fn told(&mut self, worker: &Worker, capture: Capture, reply: &CalloutReply<'_>) {
+        if let Some((capture, ms)) = worker.with_env(|env| capture.answered(reply, env)) {
+            self.tell_later
+                .push((abi::now().saturating_add(ms.saturating_mul(1_000_000)), capture));
+            abi::set_tick(SOON);
         }
     }
 
@@ -183,7 +215,9 @@ impl GateRoot {
     }
 
     fn is_idle(&self) -> bool {
-        self.settling.is_empty() && self.later.is_empty() && self.worker.as_ref().is_none_or(|worker| worker.jobs.borrow().is_empty())
+        let queued = |worker: &Worker| !worker.jobs.borrow().is_empty() || !worker.captures.borrow().is_empty();
+        let in_hand = !self.settling.is_empty() || !self.later.is_empty() || !self.telling.is_empty() || !self.tell_later.is_empty();
+        !in_hand && !self.worker.as_deref().is_some_and(queued)
     }
 }
 
@@ -285,7 +319,7 @@ impl Context for GateRoot {
         let arrived = Arrived::read(num_headers);
         let Some(ended) = worker.arrived(token, &arrived) else { return };
         match ended.endpoint {
-            Endpoint::Verify => {
+            Endpoint::Verify | Endpoint::Reserve => {
                 if let Some(stream) = ended.stream.upgrade()
                     && let Ok(mut stream) = stream.try_borrow_mut()
                 {
@@ -295,6 +329,12 @@ impl Context for GateRoot {
             Endpoint::Settle => {
                 if let Some(job) = self.settling.remove(&token) {
                     self.later.extend(finish(&worker, job, &arrived.reply(), None));
+                }
+            }
+            Endpoint::Capture => {
+                if let Some(capture) = self.telling.remove(&token) {
+                    self.act_as_root();
+                    self.told(&worker, capture, &arrived.reply());
                 }
             }
             Endpoint::Supported => answered(&worker, ended.facilitator, &arrived.reply()),
@@ -334,8 +374,9 @@ impl RootContext for GateRoot {
         super::panic_switch::ticked();
         let Some(worker) = self.worker.clone() else { return };
         self.settle(&worker);
-        self.leave_if_idle();
         let now = abi::now();
+        self.tell(&worker, now);
+        self.leave_if_idle();
         if now >= self.chores_due {
             self.chores_due = now.saturating_add(u64::try_from(IDLE.as_nanos()).unwrap_or(u64::MAX));
             self.end_overdue(&worker, now);
@@ -348,7 +389,8 @@ impl RootContext for GateRoot {
         // The chores as well: Envoy counts from when it began to call, a little before `now`, so that a tick of exactly their period
         // comes too early for them half of the time.
         let due = [self.patience, self.chores_due];
-        let next = self.later.iter().map(|(at, _)| *at).chain(due).min().unwrap_or(now);
+        let untold = self.tell_later.iter().map(|(at, _)| *at);
+        let next = self.later.iter().map(|(at, _)| *at).chain(untold).chain(due).min().unwrap_or(now);
         // Bounded, for a clock that was set back.
         let wait = IDLE.min(Duration::from_nanos(next.saturating_sub(now)));
         abi::set_tick(wait.saturating_add(SOON));

@@ -14,7 +14,7 @@ use super::head::{BODY_PROPERTY, Head};
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
 use crate::gate::{
-    self, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Request, RequestEffect, Response, ResponseEffect, Settlement,
+    self, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Owed, Request, RequestEffect, Response, ResponseEffect, Settlement,
     TRUSTED_HEADERS, VerifiedEffect,
 };
 use crate::pricing::{End, Located};
@@ -204,7 +204,7 @@ impl GateStream {
         #[cfg(feature = "panic-switch")]
         super::panic_switch::reached(super::panic_switch::Moment::Verify, self.context);
         // Asked in this order: see `Worker::waiting`. The gate of a stream that has ended waits for nothing.
-        if !matches!(self.gate, Gate::Verifying(_)) || abi::set_effective_context(self.context).is_err() {
+        if !matches!(self.gate, Gate::Verifying(_) | Gate::Reserving(_)) || abi::set_effective_context(self.context).is_err() {
             return;
         }
         let gate = &mut self.gate;
@@ -359,8 +359,10 @@ impl HttpContext for GateStream {
             (false, false) if self.complete => End::Complete,
             _ => how_it_ended(),
         };
-        if let Some(settlement) = self.worker.with_env(|env| gate.on_end(end, env)) {
-            self.worker.enqueue_alone(self.context, settlement);
+        match self.worker.with_env(|env| gate.on_end(end, env)) {
+            Some(Owed::Settlement(settlement)) => self.worker.enqueue_alone(self.context, settlement),
+            Some(Owed::Capture(capture)) => self.worker.tell_ledger([capture]),
+            None => {}
         }
     }
 }

@@ -63,9 +63,24 @@ impl Metrics {
             Note::SettlementRetried => ("x402_settlement_retries".into(), 1),
             Note::FormerQuote => ("x402_former_quotes".into(), 1),
             Note::OverrideIgnored => ("x402_overrides_ignored".into(), 1),
+            Note::Reserved(outcome) => (format!("x402_reservations.outcome.{outcome}"), 1),
+            Note::Captured(outcome) => (format!("x402_captures.outcome.{outcome}"), 1),
+            Note::Spent(micros) => ("x402_spent_credits".into(), i64::try_from(*micros).unwrap_or(i64::MAX)),
             Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),
         };
         self.add(Metric::Counter, name, by);
+    }
+
+    /// Defines what there is where credits are sold.
+    pub(super) fn define_credits(&mut self) {
+        for outcome in ["reserved", "answered", "unavailable"] {
+            self.id(Metric::Counter, format!("x402_reservations.outcome.{outcome}"));
+        }
+        for outcome in ["captured", "released", "lapsed", "lost"] {
+            self.id(Metric::Counter, format!("x402_captures.outcome.{outcome}"));
+        }
+        self.id(Metric::Counter, "x402_spent_credits".into());
+        self.id(Metric::Histogram, "x402_reserve_ms".into());
     }
 
     /// Counts an answer of `/supported`, or its absence.
@@ -101,7 +116,8 @@ impl Metrics {
         let name = match endpoint {
             Endpoint::Verify => "x402_verify_ms",
             Endpoint::Settle => "x402_settle_ms",
-            Endpoint::Supported => return,
+            Endpoint::Reserve => "x402_reserve_ms",
+            Endpoint::Supported | Endpoint::Capture => return,
         };
         if let Some(id) = self.id(Metric::Histogram, name.into()) {
             abi::record(id, nanoseconds.div_ceil(1_000_000));

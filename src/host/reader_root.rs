@@ -12,7 +12,7 @@ use super::abi::{self, Buffer, Map};
 use super::former::{self, Lineage};
 use super::head::{BODY_PROPERTY, Head};
 use crate::config::Config;
-use crate::gate::carries_payment;
+use crate::gate::{carries_payment, pays_by_credit};
 use crate::pricing::{Former, RequestFacts, Routes, Scheme};
 use crate::reader::{self, BodyFacts};
 use crate::x402::{Payment, decode};
@@ -97,7 +97,8 @@ impl ReaderStream {
             body: None,
         };
         let former = plugin.former();
-        let mut read = routes.read(former, &request, &body, content_type, content_encoding);
+        let by_credit = pays_by_credit(&plugin.config, &headers);
+        let mut read = routes.read(former, &request, &body, content_type, content_encoding, by_credit);
         let payment = decode(headers.iter().copied()).ok().flatten();
         let amount = payment.as_ref().and_then(Payment::amount);
         let asked = RequestFacts {
@@ -108,9 +109,9 @@ impl ReaderStream {
             read.rewrite = read.former_rewrite;
         }
         // Only an answer that is metered has to tell its usage: what else is paid gets no event that was not asked for.
-        read.rewrite.include_usage &= payment.is_some_and(|payment| &*payment.scheme == Scheme::Upto.name());
-        // What is let through without a payment (API keys, bypass) is the caller's and the backend's own affair.
-        let changed = carries_payment(&headers).then(|| read.rewritten(&body)).flatten();
+        read.rewrite.include_usage &= by_credit || payment.is_some_and(|payment| &*payment.scheme == Scheme::Upto.name());
+        // What is let through without a payment (the backend's API keys, bypass) is the caller's and the backend's own affair.
+        let changed = (by_credit || carries_payment(&headers)).then(|| read.rewritten(&body)).flatten();
         if let Some(changed) = changed {
             // The headers are still held, and their length is no longer the body's.
             let _ = abi::remove_header(Map::Request, "content-length");

@@ -13,7 +13,7 @@ use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
-use crate::gate::{Edits, Env, Gate, Notes, Settlement};
+use crate::gate::{Capture, Edits, Env, Gate, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
@@ -51,6 +51,8 @@ pub(super) struct Worker {
     pub(super) calls: Calls,
     table: RefCell<Table>,
     pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// What the ledger has to hear of, and has not been told.
+    pub(super) captures: RefCell<Vec<Capture>>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
     waiting: RefCell<HashSet<u32>>,
@@ -75,6 +77,9 @@ impl Worker {
         let needs_facts = supported::is_needed(&config);
         let mut metrics = Metrics::default();
         metrics.define();
+        if config.access.credits.is_some() {
+            metrics.define_credits();
+        }
         Some(Self {
             calls: Calls::new(root, &config),
             config: Rc::new(config),
@@ -83,6 +88,7 @@ impl Worker {
             metrics: RefCell::new(metrics),
             table: RefCell::default(),
             jobs: RefCell::default(),
+            captures: RefCell::default(),
             waiting: RefCell::default(),
             left: RefCell::default(),
             limits: RefCell::default(),
@@ -117,11 +123,13 @@ impl Worker {
                 store: &SharedData,
                 claims: &self.claims,
                 secret: &self.secret,
+                random,
                 notes: &mut notes,
             };
             transition(&mut env)
         };
         self.publish(&notes);
+        self.tell_ledger(notes.captures);
         result
     }
 
@@ -168,6 +176,16 @@ impl Worker {
             until,
         });
         abi::set_tick(SOON);
+    }
+
+    /// Hands to the root context what the ledger has to hear of.
+    pub(super) fn tell_ledger(&self, captures: impl IntoIterator<Item = Capture>) {
+        let mut queued = self.captures.borrow_mut();
+        let before = queued.len();
+        queued.extend(captures);
+        if queued.len() > before {
+            abi::set_tick(SOON);
+        }
     }
 
     /// Ends a stream at a time, in nanoseconds since the epoch, unless it has ended before.

@@ -101,7 +101,7 @@ fn former_prices_can_be_quoted_from_the_same_facts() {
     let multiplied = |when: &str| routes(json!({"dynamic": {"base": "$0.01", "multipliers": [{"when": when, "times": 2}]}}));
     let (former, current) = (multiplied("body.a == 1"), multiplied("body.a == 2"));
     let facts = current
-        .read(Some(&former), &request("/v1/x", &[], None), br#"{"a":1}"#, None, None)
+        .read(Some(&former), &request("/v1/x", &[], None), br#"{"a":1}"#, None, None, false)
         .facts;
     let amount = |routes: &Routes| {
         routes

@@ -34,6 +34,11 @@ mod tests {
     }
 }
 
+/// The index of the first offer whose token is a dollar.
+pub fn in_dollars(offers: &[Offer]) -> Option<usize> {
+    offers.iter().position(|offer| &*offer.asset.currency == "usd")
+}
+
 /// How an amount relates to what is paid. Source: x402 v2, "schemes".
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Scheme {

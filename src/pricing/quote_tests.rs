@@ -48,7 +48,7 @@ pub(super) fn request<'a>(path: &'a str, headers: &'a [(&'a [u8], &'a [u8])], bo
 pub(super) const CHAT: &str = "/v1/chat/completions";
 
 pub(super) fn read(routes: &Routes, path: &str, body: &str) -> Reading {
-    let mut reading = routes.read(None, &request(path, &[], None), body.as_bytes(), None, None);
+    let mut reading = routes.read(None, &request(path, &[], None), body.as_bytes(), None, None, false);
     // The gate has only what survives the way to it.
     reading.facts = reader::decode(&reader::encode(&reading.facts)).unwrap();
     reading

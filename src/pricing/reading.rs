@@ -34,7 +34,7 @@ impl Routes {
     /// Reads a request's body as sent, for the route that takes the request and for the one that would have taken it before the
     /// configuration was reloaded (`former`), whose prices are still valid for a while.
     ///
-    /// `request.body` is not looked at. The values of `content-type` and `content-encoding` are those of [`read_body`].
+    /// `request.body` is not looked at. `counted`: its answer is, whatever the route's flow, for it is paid from a balance. The values of `content-type` and `content-encoding` are those of [`read_body`].
     pub fn read(
         &self,
         former: Option<&Self>,
@@ -42,6 +42,7 @@ impl Routes {
         body: &[u8],
         content_type: Option<&[u8]>,
         content_encoding: Option<&[u8]>,
+        counted: bool,
     ) -> Reading {
         let mut reading = Reading {
             facts: read_body(body, content_type, content_encoding),
@@ -57,7 +58,7 @@ impl Routes {
             route.filter(|route| route.price.needs_body())
         });
         if let (BodyFacts::Json(facts), true) = (&mut reading.facts, priced.iter().any(Option::is_some)) {
-            match read_deeply(priced, request, body, facts) {
+            match read_deeply(priced, request, body, counted, facts) {
                 Ok([former, current]) => {
                     reading.rewrite = current;
                     reading.former_rewrite = former.within(&current);
@@ -74,6 +75,7 @@ fn read_deeply<const N: usize>(
     routes: [Option<&Route>; N],
     request: &RequestFacts<'_>,
     body: &[u8],
+    counted: bool,
     facts: &mut Facts,
 ) -> Result<[Rewrite; N], Why> {
     let document = reader::read_document(body)?;
@@ -91,7 +93,7 @@ fn read_deeply<const N: usize>(
                 let tokens = reader::read_tokens(api, &document)?;
                 *rewrite = price.rewrite(&tokens);
                 // Where nothing is metered no answer has to tell its usage.
-                rewrite.include_usage &= matches!(route.flow, Flow::Metered(_));
+                rewrite.include_usage &= counted || matches!(route.flow, Flow::Metered(_));
                 facts.tokens = Some(tokens);
             }
             Price::Dynamic(price) => facts.outcomes.extend(price.outcomes(&scope)),

@@ -86,6 +86,8 @@ pub enum Refusal {
     ReaderMissing,
     /// No route matches and `unmatched: deny`.
     NoRoute,
+    /// The ledger cannot be reached, or does not answer sensibly.
+    LedgerUnavailable,
     /// Upgrade or CONNECT on a priced route.
     UpgradeNotPayable,
     /// An internal redirect of a request that was let through for money.
@@ -152,6 +154,7 @@ impl Refusal {
         Self::UnreadableBody,
         Self::ReaderMissing,
         Self::NoRoute,
+        Self::LedgerUnavailable,
         Self::UpgradeNotPayable,
         Self::InternalRedirect,
         Self::AnswerNotSold,
@@ -305,6 +308,12 @@ impl Refusal {
                 "facilitator_unavailable",
                 "503",
                 "payments cannot be checked right now: send the same payment again",
+            ),
+            Self::LedgerUnavailable => row(
+                503,
+                "ledger_unavailable",
+                "503",
+                "the balance cannot be asked for right now: send the same request again, with the same payment if there was one",
             ),
             Self::FacilitatorRefused => row(402, "payment_refused", "402", "the facilitator refused the payment"),
             Self::Permit2AllowanceRequired => row(

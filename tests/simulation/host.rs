@@ -80,6 +80,7 @@ impl Worker {
             store: &shared,
             claims: &world.claims,
             secret: &SECRET,
+            random: || [7; 16],
             notes: &mut notes,
         });
         invariants::noted(world, visit, &notes);

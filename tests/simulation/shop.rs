@@ -341,7 +341,9 @@ fn chat(config: &Config, letter: &str) -> BodyFacts {
         headers: &[],
         body: None,
     };
-    let reading = config.routes.read(None, &request, body.as_bytes(), Some(b"application/json"), None);
+    let reading = config
+        .routes
+        .read(None, &request, body.as_bytes(), Some(b"application/json"), None, false);
     reader::decode(&reader::encode(&reading.facts)).unwrap()
 }
 

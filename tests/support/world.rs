@@ -83,6 +83,7 @@ impl World {
             store: &self.store,
             claims: &self.claims,
             secret: &[9; 16],
+            random: || [7; 16],
             notes: &mut self.notes,
         })
     }

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use x402_envoy::gate::{CalloutToken, Edits, Gate, Request, RequestEffect, Response, ResponseEffect, Settlement, VerifiedEffect, open};
+use x402_envoy::gate::{
+    CalloutToken, Edits, Gate, Owed, Request, RequestEffect, Response, ResponseEffect, Settlement, VerifiedEffect, open,
+};
 use x402_envoy::pricing::End;
 use x402_envoy::x402::Answer;
 
@@ -194,7 +196,11 @@ impl Worker {
             let delivers = begun || matches!(stream.gate, Gate::Prepaid(_));
             let change = delivers.then(|| invariants::ending(world, stream.visit, begun, end)).flatten();
             let Stream { visit, gate, root, .. } = &mut stream;
-            let settlement = self.with_env(world, *root, Some(*visit), |env| gate.on_end(end, env));
+            let owed = self.with_env(world, *root, Some(*visit), |env| gate.on_end(end, env));
+            let settlement = owed.map(|owed| match owed {
+                Owed::Settlement(settlement) => settlement,
+                Owed::Capture(_) => unreachable!("no credits are sold in any of the shop's configurations"),
+            });
             invariants::ended(world, stream.visit, change);
             invariants::left(world, stream.visit, end, settlement.is_some(), reads);
             if let Some(settlement) = settlement {

@@ -1,0 +1,69 @@
+//! The end of a reservation: told to the ledger until it is known to have heard.
+
+use super::super::effects::{Call, CalloutReply};
+use super::super::env::{Env, Note};
+
+/// How soon it is told again.
+const FIRST_RETRY_MS: u64 = 500;
+
+/// The longest time between two tries.
+const LONGEST_RETRY_MS: u64 = 30_000;
+
+/// After so many it is given up: some ten minutes. The ledger lets the reservation lapse then.
+const TRIES: u32 = 26;
+
+/// What is due of a reservation.
+#[derive(Debug)]
+pub struct Capture {
+    call: Call,
+    /// In millionths of a dollar; 0 gives all of it back.
+    due: u64,
+    tries: u32,
+}
+
+impl Capture {
+    pub(super) fn new(call: Call, due: u64) -> Self {
+        Self { call, due, tries: 0 }
+    }
+
+    /// The call to be sent.
+    pub fn call(&self) -> &Call {
+        &self.call
+    }
+
+    /// What is due, in millionths of a dollar.
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// The ledger answered, or the call failed. Gives it back if it is to be sent again, and after how many milliseconds.
+    pub fn answered(mut self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> Option<(Self, u64)> {
+        let status = match reply {
+            CalloutReply::Answered { status, .. } => *status,
+            CalloutReply::NotSent | CalloutReply::Lost => 0,
+        };
+        let outcome = match status {
+            200 if self.due > 0 => {
+                env.notes.event(Note::Spent(self.due));
+                "captured"
+            }
+            200 => "released",
+            // It lapsed, or was never made.
+            404 | 409 => "lapsed",
+            _ => {
+                self.tries = self.tries.saturating_add(1);
+                if self.tries < TRIES {
+                    let ms = FIRST_RETRY_MS.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u64::MAX);
+                    return Some((self, ms.min(LONGEST_RETRY_MS)));
+                }
+                env.notes.warnings.push(format!(
+                    "the ledger could not be told that {} millionths of a dollar are due",
+                    self.due
+                ));
+                "lost"
+            }
+        };
+        env.notes.event(Note::Captured(outcome));
+        None
+    }
+}

@@ -1,0 +1,154 @@
+//! Prepaid credits: a request with an API key spends from a balance that the ledger keeps.
+//!
+//! ```text
+//!            reserved                     backend's headers            stream's end
+//!  ────► Reserving ─────────► Spending: Sent ─────────► Fixed, Metered ─────────► capture of what is due, 0 of nothing
+//!            │ challenge, 401, 429, …         │ 400 up: nothing is due
+//!            ▼                                ▼
+//!         Answered                         Fixed(0)
+//! ```
+//!
+//! The quote's maximum is reserved before the backend is asked, in one atomic step of the ledger, and what is due is captured when the
+//! stream has ended. Payments that top the balance up are the ledger's affair: it has a disk, so that no crash here can lose a credit that
+//! was paid for. The key itself never leaves Envoy: its SHA-256 does.
+
+mod capture;
+mod reserving;
+mod spending;
+mod wire;
+
+pub use capture::Capture;
+pub use reserving::Reserving;
+pub use spending::Spending;
+
+pub(super) use reserving::Asking;
+
+use sha2::{Digest, Sha256};
+
+use super::edits::Edits;
+use super::effects::{Call, Endpoint};
+use super::env::Env;
+use super::keys::{self, Key};
+use super::order::Order;
+use super::request::Request;
+use crate::config::Config;
+use crate::pricing::{Atomic, Price, in_dollars};
+
+/// Whether a request is paid from a balance: it has an API key, and credits are sold here.
+pub fn pays_by_credit(config: &Config, headers: &[(&[u8], &[u8])]) -> bool {
+    config.access.credits.is_some() && keys::key(&config.access, headers) == Key::Real
+}
+
+/// What one request holds of a balance.
+pub(super) struct Tab {
+    pub(super) order: Order,
+    /// Index of the offer in whose asset the price is computed: the first in dollars.
+    pub(super) offer: usize,
+    /// The reservation's name, made here so that it can be given up before its answer has come.
+    pub(super) id: String,
+    /// What is reserved at most, in millionths of a dollar.
+    pub(super) quoted: u64,
+}
+
+impl Tab {
+    /// `None` cannot happen: a configuration with credits has a price in dollars on every priced route.
+    pub(super) fn open(order: Order, env: &Env<'_>) -> Option<Self> {
+        let (_, route) = order.route(env)?;
+        let offer = in_dollars(&route.offers)?;
+        let quoted = micros(order.deal.quote.amount(route, offer)?, route.offers.get(offer)?.asset.decimals)?;
+        Some(Self {
+            order,
+            offer,
+            id: hex::encode((env.random)()),
+            quoted,
+        })
+    }
+
+    /// How long an answer that is priced by the minute may take.
+    pub(super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        match &self.order.route(env)?.1.price {
+            Price::PerMinute(price) => Some(price.longest_ms()),
+            _ => None,
+        }
+    }
+
+    /// The call that reserves it.
+    fn reserve(&self, request: &Request<'_>, env: &Env<'_>) -> Option<Call> {
+        let ledger = env.config.ledger.as_ref()?;
+        let payment = Edits::payment(request.headers);
+        // A top-up waits for the chain.
+        let timeout_ms = if payment.is_empty() {
+            ledger.verify_timeout_ms
+        } else {
+            ledger.settle_timeout_ms
+        };
+        let (_, route) = self.order.route(env)?;
+        let body = wire::Reserve {
+            id: &self.id,
+            key: &key_hash(env, request.headers)?,
+            amount: self.quoted.to_string(),
+            route: &route.name,
+            resource: &self.order.resource,
+            description: &route.description,
+            mime_type: &route.mime_type,
+            origin: self.order.hints.origin,
+            browser: self.order.hints.browser,
+            limits: env.config.account_limits.as_ref().map(wire::Limits::of),
+            headers: payment,
+        };
+        Some(call(Endpoint::Reserve, serde_json::to_vec(&body).ok()?, timeout_ms, env))
+    }
+
+    /// The call that ends it: `due` of it is charged, the rest is given back.
+    fn capture(&self, due: u64, env: &Env<'_>) -> Capture {
+        let body = wire::Capture {
+            id: &self.id,
+            amount: due.to_string(),
+        };
+        let timeout_ms = env.config.ledger.as_ref().map_or(1000, |ledger| ledger.verify_timeout_ms);
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        Capture::new(call(Endpoint::Capture, body, timeout_ms, env), due)
+    }
+}
+
+fn call(endpoint: Endpoint, body: Vec<u8>, timeout_ms: u32, env: &Env<'_>) -> Call {
+    Call {
+        facilitator: env.config.ledger_index(),
+        endpoint,
+        body,
+        timeout_ms,
+    }
+}
+
+/// The SHA-256 of the request's key, in hexadecimal.
+fn key_hash(env: &Env<'_>, headers: &[(&[u8], &[u8])]) -> Option<String> {
+    let key = keys::real(&env.config.access, headers)?;
+    Some(hex::encode(Sha256::digest(key)))
+}
+
+/// An amount of an asset that is a dollar, in millionths of one, rounded up.
+fn micros(amount: Atomic, decimals: u8) -> Option<u64> {
+    let shift = |places: u8| 10u128.checked_pow(u32::from(places));
+    let micros = match decimals.checked_sub(6) {
+        Some(finer) => amount.0.div_ceil(shift(finer)?),
+        None => amount.0.checked_mul(shift(6u8.saturating_sub(decimals))?)?,
+    };
+    // The ledger counts in signed numbers of 64 bits.
+    i64::try_from(micros).ok().and_then(|micros| u64::try_from(micros).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_become_millionths_rounded_up() {
+        assert_eq!(micros(Atomic(10_000), 6), Some(10_000));
+        assert_eq!(micros(Atomic(1), 18), Some(1));
+        assert_eq!(micros(Atomic(1_000_000_000_001), 18), Some(2));
+        assert_eq!(micros(Atomic(3), 2), Some(30_000));
+        assert_eq!(micros(Atomic(0), 6), Some(0));
+        assert_eq!(micros(Atomic(u128::MAX), 6), None);
+        assert_eq!(micros(Atomic(u128::MAX), 0), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! A request whose price is reserved: what of it is due once its answer is known.
+
+use super::super::Gate;
+use super::super::answer::refuse;
+use super::super::edits::Edits;
+use super::super::effects::{BodyEffect, Next, ResponseEffect};
+use super::super::env::{Env, Note};
+use super::super::overrides::{self, Told};
+use super::super::response::Response;
+use super::super::streaming::{every, withholds_usage_of};
+use super::capture::Capture;
+use super::{Tab, micros};
+use crate::metering::{AnswerKind, Meter};
+use crate::pricing::{Atomic, Basis, Delivery, End, MeteredTerms, Offer, Route, Scheme};
+use crate::x402::Refusal;
+
+/// See the module.
+pub struct Spending {
+    tab: Tab,
+    /// What tells the client of a top-up that was made with this request.
+    receipt: Option<(&'static str, String)>,
+    stage: Stage,
+}
+
+enum Stage {
+    /// The backend is at work.
+    Sent,
+    /// So much is due, in millionths of a dollar.
+    Fixed(u64),
+    /// That depends on what the answer uses.
+    Metered(Box<Metered>),
+}
+
+struct Metered {
+    meter: Meter,
+    kind: AnswerKind,
+    began_ms: u64,
+    told: Option<Atomic>,
+}
+
+impl Spending {
+    pub(super) fn new(tab: Tab, receipt: Option<(&'static str, String)>) -> Self {
+        Self {
+            tab,
+            receipt,
+            stage: Stage::Sent,
+        }
+    }
+
+    /// Whether what is due is read from the answer.
+    pub(super) fn reads(tab: &Tab, env: &Env<'_>) -> bool {
+        tab.order.route(env).is_some() && !matches!(tab.order.deal.quote.basis(), Basis::Fixed)
+    }
+
+    /// How long the answer may take, in milliseconds.
+    pub(in super::super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+        self.tab.longest_ms(env)
+    }
+
+    /// Whether the answer is on its way.
+    pub(in super::super) fn has_begun(&self) -> bool {
+        !matches!(self.stage, Stage::Sent)
+    }
+
+    pub(in super::super) fn reads_response(&self) -> bool {
+        matches!(self.stage, Stage::Metered(_))
+    }
+
+    /// The answer's headers are here.
+    pub(in super::super) fn answered(mut self: Box<Self>, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+        if self.has_begun() {
+            return (Gate::Spending(self), ResponseEffect::Pass);
+        }
+        let mut edits = Edits::strip_answer(response.headers);
+        edits.set.extend(self.receipt.take());
+        if response.is_paid_for() {
+            let mut edits = edits.private_to(response.headers, self.tab.order.hints.origin);
+            let told = self.told(response, env);
+            if !Self::reads(&self.tab, env) {
+                let due = told.and_then(|amount| self.in_micros(amount, env)).unwrap_or(self.tab.quoted);
+                self.stage = Stage::Fixed(due.min(self.tab.quoted));
+                return (Gate::Spending(self), ResponseEffect::Edit(edits));
+            }
+            let kind = AnswerKind::of(
+                every(response.headers, b"content-type").as_deref(),
+                every(response.headers, b"content-encoding").as_deref(),
+            );
+            let withholds = withholds_usage_of(self.tab.order.deal.quote.basis());
+            if withholds {
+                // What is withheld does not fit an announced length.
+                edits.remove.push("content-length".into());
+            }
+            self.stage = Stage::Metered(Box::new(Metered {
+                meter: Meter::new(kind, withholds),
+                kind,
+                began_ms: env.now_ms,
+                told,
+            }));
+            env.notes.attribute("outcome", "streaming");
+            return (Gate::Spending(self), ResponseEffect::Edit(edits));
+        }
+        self.stage = Stage::Fixed(0);
+        if response.is_failure() {
+            return (Gate::Spending(self), ResponseEffect::Edit(edits));
+        }
+        // Another filter's answer: it is not ours to sell, nor to give away.
+        let mut answer = refuse(env, &self.tab.order, Refusal::AnswerNotSold, None, "");
+        answer.headers.extend(edits.set);
+        (Gate::Spending(self), ResponseEffect::Answer(answer))
+    }
+
+    /// The next bytes of a metered answer.
+    pub(in super::super) fn chunk(mut self: Box<Self>, bytes: &[u8], last: bool) -> (Gate, BodyEffect) {
+        let mut changed = None;
+        if let Stage::Metered(metered) = &mut self.stage {
+            let passed = metered.meter.chunk(bytes);
+            let unchanged = passed.len() == bytes.len() && matches!(passed, std::borrow::Cow::Borrowed(_));
+            changed = (!unchanged).then(|| passed.into_owned());
+            if last {
+                let held = metered.meter.end();
+                if !held.is_empty() {
+                    changed = Some([&*changed.unwrap_or_else(|| bytes.to_vec()), &held].concat());
+                }
+            }
+        }
+        let effect = BodyEffect {
+            bytes: changed,
+            next: Next::Go,
+        };
+        (Gate::Spending(self), effect)
+    }
+
+    /// The stream has ended: what is due is captured, and the rest given back.
+    pub(in super::super) fn ended(mut self, end: End, env: &mut Env<'_>) -> Capture {
+        let due = match &self.stage {
+            Stage::Sent => 0,
+            Stage::Fixed(due) => *due,
+            Stage::Metered(_) => self.metered(end, env),
+        };
+        let outcome = match (&self.stage, due, end) {
+            (Stage::Sent, ..) => "gone_before_answer",
+            (_, 0, _) => "not_charged",
+            (_, _, End::Complete) => "charged",
+            (_, _, End::ClientGone) => "client_gone",
+            (_, _, End::BackendFailed) => "backend_failed",
+            (_, _, End::Interrupted) => "interrupted",
+        };
+        env.notes.attribute("outcome", outcome);
+        env.notes.attribute("settled", due.to_string());
+        if due == 0 {
+            env.notes.event(Note::Released);
+        }
+        self.tab.capture(due, env)
+    }
+
+    /// What a metered answer costs, in millionths of a dollar.
+    fn metered(&mut self, end: End, env: &mut Env<'_>) -> u64 {
+        let Stage::Metered(metered) = &mut self.stage else { return 0 };
+        // What was held back was not delivered, but counts as far as it says what was used.
+        metered.meter.end();
+        let usage = metered.meter.metered();
+        if let Some(usage) = usage.usage {
+            env.notes.attribute("input_tokens", usage.input.to_string());
+            env.notes.attribute("output_tokens", usage.output.to_string());
+        }
+        let delivery = Delivery {
+            metered: usage,
+            encoded: metered.kind == AnswerKind::Encoded,
+            end,
+            duration_ms: env.now_ms.saturating_sub(metered.began_ms),
+            told: metered.told,
+        };
+        let default = MeteredTerms::default();
+        let Some((_, route)) = self.tab.order.route(env) else { return 0 };
+        let terms = route.metered(Scheme::Upto).unwrap_or(&default);
+        let Some(charged) = self.tab.order.deal.quote.charge(route, self.tab.offer, terms, &delivery) else {
+            return 0;
+        };
+        if charged.capped {
+            env.notes.event(Note::UsageAboveQuote);
+        }
+        self.in_micros(charged.amount, env).unwrap_or(self.tab.quoted).min(self.tab.quoted)
+    }
+
+    /// What the backend says is to be charged. Nothing was signed, so that every price may be lowered.
+    fn told(&self, response: &Response<'_>, env: &mut Env<'_>) -> Option<Atomic> {
+        let offer = Offer {
+            scheme: Scheme::Upto,
+            ..self.offer(env)?
+        };
+        match overrides::told(response.headers, &offer) {
+            Told::Nothing => None,
+            Told::Amount(amount) if amount > offer.amount => {
+                env.notes.event(Note::UsageAboveQuote);
+                Some(offer.amount)
+            }
+            Told::Amount(amount) => Some(amount),
+            Told::Ignored => {
+                env.notes.event(Note::OverrideIgnored);
+                None
+            }
+        }
+    }
+
+    fn route<'a>(&self, env: &Env<'a>) -> Option<&'a Route> {
+        self.tab.order.route(env).map(|(_, route)| route)
+    }
+
+    fn offer(&self, env: &Env<'_>) -> Option<Offer> {
+        let route = self.route(env)?;
+        self.tab
+            .order
+            .deal
+            .quote
+            .offer(route, self.tab.offer)
+            .map(std::borrow::Cow::into_owned)
+    }
+
+    fn in_micros(&self, amount: Atomic, env: &Env<'_>) -> Option<u64> {
+        let decimals = self.route(env)?.offers.get(self.tab.offer)?.asset.decimals;
+        micros(amount, decimals)
+    }
+}
