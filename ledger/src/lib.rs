@@ -1,1 +1,3 @@
 //! x402-ledger: the companion service that sells prepaid credits.
+
+pub mod payments;
