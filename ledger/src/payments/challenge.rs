@@ -113,11 +113,19 @@ mod tests {
         assert_eq!(answer.status, 402);
         let header = &answer.headers.iter().find(|(name, _)| *name == "payment-required").unwrap().1;
         let required: Value = serde_json::from_slice(&base64::engine::general_purpose::STANDARD.decode(header).unwrap()).unwrap();
-        let amounts: Vec<_> = required["accepts"].as_array().unwrap().iter().map(|offer| offer["amount"].as_str().unwrap()).collect();
+        let amounts: Vec<_> = required["accepts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|offer| offer["amount"].as_str().unwrap())
+            .collect();
         assert_eq!(amounts, ["1000000", "5000000", "10000000", "20000000"]);
         assert_eq!(required["resource"]["url"], "https://api.example.com/v1/chat/completions");
         let body: Value = serde_json::from_slice(&answer.body).unwrap();
-        assert_eq!((&body["error"]["type"], &body["error"]["code"]), (&json!("billing_error"), &json!("insufficient_credits")));
+        assert_eq!(
+            (&body["error"]["type"], &body["error"]["code"]),
+            (&json!("billing_error"), &json!("insufficient_credits"))
+        );
         assert_eq!((&body["x402Version"], body["accepts"].as_array().unwrap().len()), (&json!(1), 4));
         assert_eq!(body["accepts"][0]["maxAmountRequired"], "1000000");
     }

@@ -47,7 +47,10 @@ impl Cipher {
     pub fn seal(&self, id: &str, payload: &[u8]) -> Result<String, CipherError> {
         let mut nonce = [0u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| CipherError::Random)?;
-        let bound = Payload { msg: payload, aad: id.as_bytes() };
+        let bound = Payload {
+            msg: payload,
+            aad: id.as_bytes(),
+        };
         let sealed = self.0.encrypt(&Nonce::from(nonce), bound).map_err(|_| CipherError::Unreadable)?;
         Ok(STANDARD.encode([&nonce[..], &sealed].concat()))
     }
@@ -60,7 +63,10 @@ impl Cipher {
     pub fn open(&self, id: &str, sealed: &str) -> Result<Vec<u8>, CipherError> {
         let bytes = STANDARD.decode(sealed).map_err(|_| CipherError::Unreadable)?;
         let (nonce, sealed) = bytes.split_first_chunk::<NONCE_BYTES>().ok_or(CipherError::Unreadable)?;
-        let bound = Payload { msg: sealed, aad: id.as_bytes() };
+        let bound = Payload {
+            msg: sealed,
+            aad: id.as_bytes(),
+        };
         self.0.decrypt(&Nonce::from(*nonce), bound).map_err(|_| CipherError::Unreadable)
     }
 }
@@ -75,12 +81,19 @@ mod tests {
         let sealed = cipher.seal("pi_1", b"signed").unwrap();
         assert_eq!(cipher.open("pi_1", &sealed).unwrap(), b"signed");
         assert_eq!(cipher.open("pi_2", &sealed), Err(CipherError::Unreadable));
-        assert_eq!(Cipher::new(&"ac".repeat(32)).unwrap().open("pi_1", &sealed), Err(CipherError::Unreadable));
+        assert_eq!(
+            Cipher::new(&"ac".repeat(32)).unwrap().open("pi_1", &sealed),
+            Err(CipherError::Unreadable)
+        );
         assert_ne!(cipher.seal("pi_1", b"signed").unwrap(), sealed);
         let mut bytes = STANDARD.decode(&sealed).unwrap();
         for index in 0..bytes.len() {
             bytes[index] ^= 1;
-            assert_eq!(cipher.open("pi_1", &STANDARD.encode(&bytes)), Err(CipherError::Unreadable), "{index}");
+            assert_eq!(
+                cipher.open("pi_1", &STANDARD.encode(&bytes)),
+                Err(CipherError::Unreadable),
+                "{index}"
+            );
             bytes[index] ^= 1;
         }
         for short in ["", "AAAA", "%"] {

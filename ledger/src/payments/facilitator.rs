@@ -99,7 +99,10 @@ impl Facilitators {
 
     /// How long `/settle` of a facilitator may take, in milliseconds.
     pub fn settle_timeout_ms(&self, index: usize) -> i64 {
-        self.config.facilitators.get(index).map_or(60_000, |facilitator| facilitator.settle_timeout_ms.into())
+        self.config
+            .facilitators
+            .get(index)
+            .map_or(60_000, |facilitator| facilitator.settle_timeout_ms.into())
     }
 
     /// Asks every facilitator whose `/supported` is due, and takes over what is known.
@@ -131,8 +134,17 @@ impl Facilitators {
         }
     }
 
-    async fn call(&self, index: usize, method: Method, path: &str, body: Option<Vec<u8>>, timeout_ms: impl Fn(&Facilitator) -> u32) -> Reply {
-        let Some(facilitator) = self.config.facilitators.get(index) else { return Reply::NotSent };
+    async fn call(
+        &self,
+        index: usize,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        timeout_ms: impl Fn(&Facilitator) -> u32,
+    ) -> Reply {
+        let Some(facilitator) = self.config.facilitators.get(index) else {
+            return Reply::NotSent;
+        };
         let mut request = self.http.request(method, format!("{}{path}", url(facilitator)));
         for (name, value) in &facilitator.headers {
             request = request.header(&**name, value.expose());

@@ -8,7 +8,16 @@ use x402_envoy::pricing::{Atomic, Decimal, Offer, Scheme};
 pub const LEAST: i64 = 10_000;
 
 /// Sections that mean what they mean in the filter's configuration.
-const SHARED: [&str; 8] = ["pay_to", "accept", "assets", "facilitators", "pre_check", "settlement", "challenge", "public_url"];
+const SHARED: [&str; 8] = [
+    "pay_to",
+    "accept",
+    "assets",
+    "facilitators",
+    "pre_check",
+    "settlement",
+    "challenge",
+    "public_url",
+];
 
 /// What can be bought, and how it can be paid.
 #[derive(Debug, Clone)]
@@ -74,9 +83,19 @@ impl Offers {
             }]
         };
         let max = micros(max_topup).filter(|max| *max >= LEAST);
-        let max = max.ok_or_else(|| one("credits.max_topup", json!(max_topup).to_string(), "an amount such as \"$100\", at least \"$0.01\""))?;
+        let max = max.ok_or_else(|| {
+            one(
+                "credits.max_topup",
+                json!(max_topup).to_string(),
+                "an amount such as \"$100\", at least \"$0.01\"",
+            )
+        })?;
         if tiers.is_empty() {
-            return Err(one("credits.tiers", "an empty list".to_owned(), "at least one amount such as \"$5\""));
+            return Err(one(
+                "credits.tiers",
+                "an empty list".to_owned(),
+                "at least one amount such as \"$5\"",
+            ));
         }
         let mut amounts: Vec<i64> = Vec::new();
         for (index, text) in tiers.iter().enumerate() {
@@ -176,7 +195,11 @@ fn renamed(errors: Vec<ConfigError>, tiers: &[String]) -> Vec<ConfigError> {
         let place = error.path.strip_prefix("routes[").and_then(|rest| rest.split_once(']'));
         if let Some((index, _)) = place {
             let known = index.parse::<usize>().is_ok_and(|index| index < tiers.len());
-            error.path = if known { format!("credits.tiers[{index}]") } else { "credits.tiers".to_owned() };
+            error.path = if known {
+                format!("credits.tiers[{index}]")
+            } else {
+                "credits.tiers".to_owned()
+            };
         }
         if !renamed.contains(&error) {
             renamed.push(error);
@@ -210,7 +233,10 @@ mod tests {
     fn tiers_keep_their_order_and_only_exact_is_sold() {
         let offers = Offers::new(&document(), &tiers(&["$5", "$1", "$10"]), "$100").unwrap();
         let all = offers.all();
-        let sold: Vec<_> = all.iter().map(|priced| (priced.amount, priced.offer.amount.0, priced.offer.scheme)).collect();
+        let sold: Vec<_> = all
+            .iter()
+            .map(|priced| (priced.amount, priced.offer.amount.0, priced.offer.scheme))
+            .collect();
         let exact = |amount: i64| (amount, u128::try_from(amount).unwrap(), Scheme::Exact);
         assert_eq!(sold, [exact(5_000_000), exact(1_000_000), exact(10_000_000)]);
     }
@@ -228,7 +254,15 @@ mod tests {
 
     #[test]
     fn amounts_are_exact_to_the_micro_dollar() {
-        for (text, expected) in [("10.00", Some(10_000_000)), ("$0.000001", Some(1)), ("0.0000001", None), ("0", None), ("-1", None), ("1e3", None), ("9223372036855", None)] {
+        for (text, expected) in [
+            ("10.00", Some(10_000_000)),
+            ("$0.000001", Some(1)),
+            ("0.0000001", None),
+            ("0", None),
+            ("-1", None),
+            ("1e3", None),
+            ("9223372036855", None),
+        ] {
             assert_eq!(micros(text), expected, "{text}");
         }
         for (micros, text) in [(10_000_000, "10.00"), (500_000, "0.50"), (1, "0.000001"), (0, "0.00")] {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use x402_envoy::pricing::{Atomic, Offer};
+use sha2::{Digest as _, Sha256};
 use x402_envoy::precheck::{Approved, Claiming, Terms, pre_check};
+use x402_envoy::pricing::{Atomic, Offer};
 use x402_envoy::replay::{Bans, ClaimKey, MemoryStore, UnixSeconds};
 use x402_envoy::x402::facilitator::{Settle, Verify, parse_settle, parse_verify, verify_or_settle_body};
 use x402_envoy::x402::{Dialect, Network, Payable, Payment, Receipt, Refusal, Resource};
@@ -109,6 +110,8 @@ struct Sending {
     currency: String,
     /// Millionths of a token.
     millionths: u64,
+    /// See [`Topups::identity`].
+    identity: String,
 }
 
 /// The state machine.
@@ -178,9 +181,7 @@ impl<B: Books> Topups<B> {
             }
         };
         let claim = hex::encode(approved.claim.as_bytes());
-        // A made-up signature of a smart wallet must not tell anybody of another's payments: it is verified first.
-        let known = approved.claiming == Claiming::AtOnce;
-        if let (true, Some(topup)) = (known, self.store.topup_by_claim(&claim).await.map_err(books)?) {
+        if let Some(topup) = self.claimed(&claim, &approved, paying.payment).await? {
             return self.again(topup, paying).await;
         }
         let skew = self.offers.config.pre_check.clock_skew;
@@ -192,12 +193,30 @@ impl<B: Books> Topups<B> {
         };
         if let Some(refused) = self.verify(&mut approved, &priced.offer, paying).await {
             // What was paid for already is refused there as used, or as too much for the balance.
-            return match self.store.topup_by_claim(&claim).await.map_err(books)? {
-                Some(topup) if known => self.again(topup, paying).await,
-                _ => Ok(refused),
+            return match self.claimed(&claim, &approved, paying.payment).await? {
+                Some(topup) => self.again(topup, paying).await,
+                None => Ok(refused),
             };
         }
         self.begin(&approved, priced, claim, paying).await
+    }
+
+    /// The top-up that has a payment's claim, for whoever holds the payment: its payer's signature was recovered, or it is that very payment.
+    /// A made-up signature of a smart wallet must not tell of another's payments; it is verified first.
+    async fn claimed(&self, claim: &str, approved: &Approved, payment: &Payment) -> Result<Option<Topup>, TopupError> {
+        let topup = self.store.topup_by_claim(claim).await.map_err(books)?;
+        Ok(topup.filter(|topup| {
+            let sending = topup
+                .requirements
+                .as_deref()
+                .and_then(|text| serde_json::from_str::<Sending>(text).ok());
+            approved.claiming == Claiming::AtOnce || sending.is_some_and(|sending| sending.identity == self.identity(payment))
+        }))
+    }
+
+    /// What tells a payment from another one of its nonce, hashed: it holds a signature.
+    fn identity(&self, payment: &Payment) -> String {
+        hex::encode(Sha256::new().chain_update(self.secret).chain_update(payment.signed()).finalize())
     }
 
     /// `None`: a facilitator found it good, and `approved.ready` names it.
@@ -245,7 +264,13 @@ impl<B: Books> Topups<B> {
     }
 
     /// Writes down what is about to be settled, and settles it.
-    async fn begin(self: &Arc<Self>, approved: &Approved, priced: &Priced, claim: String, paying: &Paying<'_>) -> Result<Outcome, TopupError> {
+    async fn begin(
+        self: &Arc<Self>,
+        approved: &Approved,
+        priced: &Priced,
+        claim: String,
+        paying: &Paying<'_>,
+    ) -> Result<Outcome, TopupError> {
         let offer = &priced.offer;
         let facilitator = self.facilitators.name(approved.ready.facilitator);
         let (Some(body), Some(facilitator)) = (self.body(approved, offer, paying), facilitator) else {
@@ -272,6 +297,7 @@ impl<B: Books> Topups<B> {
             network: offer.asset.network.as_str().to_owned(),
             currency: offer.asset.currency.to_string(),
             millionths: never_less(offer.amount, offer.asset.decimals),
+            identity: self.identity(paying.payment),
         };
         let begin = Begin {
             payload: self.cipher.seal(&id, &body)?,
@@ -362,7 +388,9 @@ impl<B: Books> Topups<B> {
     /// [`TopupError`] where the books or the payload cannot be read: it stays as it is.
     pub async fn resume(self: &Arc<Self>, topup: Topup) -> Result<Option<(Refusal, String)>, TopupError> {
         let sending: Option<Sending> = topup.requirements.as_deref().and_then(|text| serde_json::from_str(text).ok());
-        let (Some(sending), Some(sealed)) = (sending, topup.payload.as_deref()) else { return Ok(None) };
+        let (Some(sending), Some(sealed)) = (sending, topup.payload.as_deref()) else {
+            return Ok(None);
+        };
         let lease = self.facilitators.by_name(&sending.facilitator).map(|index| self.lease(index));
         let lease = lease.unwrap_or_else(|| now_ms().saturating_add(LEASE_MARGIN_MS));
         if !self.store.resume_settlement(&topup.id, lease, now_ms()).await.map_err(books)? {
@@ -384,13 +412,25 @@ impl<B: Books> Topups<B> {
     }
 
     /// A task of its own: a client that leaves ends its request, never a settlement.
-    async fn spawn(self: Arc<Self>, id: String, sending: Sending, body: Vec<u8>, doubt: Option<Doubt>) -> Result<Option<(Refusal, String)>, TopupError> {
+    async fn spawn(
+        self: Arc<Self>,
+        id: String,
+        sending: Sending,
+        body: Vec<u8>,
+        doubt: Option<Doubt>,
+    ) -> Result<Option<(Refusal, String)>, TopupError> {
         let task = tokio::spawn(async move { self.settle(&id, &sending, body, doubt).await });
         task.await.map_err(|_| TopupError::Interrupted)?
     }
 
     /// The one call that moves money, and what its end means. Source: DESIGN §5.
-    async fn settle(&self, id: &str, sending: &Sending, body: Vec<u8>, doubt: Option<Doubt>) -> Result<Option<(Refusal, String)>, TopupError> {
+    async fn settle(
+        &self,
+        id: &str,
+        sending: &Sending,
+        body: Vec<u8>,
+        doubt: Option<Doubt>,
+    ) -> Result<Option<(Refusal, String)>, TopupError> {
         let unknown = |why: &str| Settle::Unknown {
             why: why.to_owned(),
             transaction: None,
@@ -416,7 +456,14 @@ impl<B: Books> Topups<B> {
             }
             // What was sent before may have gone through: then the balance is gone because it was.
             (Settle::Refused { reason, .. }, Some(doubt)) => self.unknown(id, &reason, doubt.attempts).await,
-            (Settle::Refused { reason, refusal, transaction }, None) => {
+            (
+                Settle::Refused {
+                    reason,
+                    refusal,
+                    transaction,
+                },
+                None,
+            ) => {
                 // A transaction that failed will fail again, and the facilitator has paid for it.
                 self.failed(id, refusal, &reason, transaction.is_some()).await
             }
@@ -498,7 +545,9 @@ struct Doubt {
 /// How long an unknown settlement waits for its next attempt, in milliseconds: a second, twice as long each time, at most an hour.
 fn back_off(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.max(0)).unwrap_or(u32::MAX).min(20);
-    FIRST_RETRY_MS.saturating_mul(1i64.checked_shl(doublings).unwrap_or(i64::MAX)).min(LONGEST_RETRY_MS)
+    FIRST_RETRY_MS
+        .saturating_mul(1i64.checked_shl(doublings).unwrap_or(i64::MAX))
+        .min(LONGEST_RETRY_MS)
 }
 
 /// In millionths of a token, rounded up.
@@ -531,7 +580,10 @@ mod tests {
 
     #[test]
     fn attempts_grow_apart_up_to_an_hour() {
-        assert_eq!([0, 1, 2, 11, 12, 63, i64::MAX].map(back_off), [1_000, 2_000, 4_000, 2_048_000, 3_600_000, 3_600_000, 3_600_000]);
+        assert_eq!(
+            [0, 1, 2, 11, 12, 63, i64::MAX].map(back_off),
+            [1_000, 2_000, 4_000, 2_048_000, 3_600_000, 3_600_000, 3_600_000]
+        );
     }
 
     #[test]
