@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use support::{Facilitator, Memory, Script, ledger, payment, serve};
 use x402_envoy::x402::{Payment, Refusal, Resource};
+use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::payments::books::State;
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Paying, Topups};
@@ -188,4 +189,57 @@ async fn races_of_one_payment_are_credited_once() {
         assert_eq!(books.credits().len(), usize::from(round));
         assert_eq!(*facilitator.settle_calls.lock().unwrap(), u32::from(round));
     }
+}
+
+#[tokio::test]
+async fn any_amount_is_funded_once() {
+    let (_, books, topups) = world(&[]).await;
+    let ask = async |tenant: &str, amount: &str, intent: Option<&str>, header: &str| {
+        let headers = [(&b"payment-signature"[..], header.as_bytes())];
+        let funding = Funding {
+            tenant,
+            amount,
+            intent,
+            headers: &headers,
+            origin: ("https", "api.example.com"),
+        };
+        let answer = fund(&topups, &funding).await.unwrap();
+        (
+            answer.status,
+            serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap(),
+            answer.headers,
+        )
+    };
+    for wrong in ["0.00", "100.01", "x", "-1"] {
+        let (status, body, _) = ask("a", wrong, None, "").await;
+        assert_eq!((status, body["error"]["code"].as_str().unwrap()), (400, "invalid_amount"));
+        assert!(body["error"]["message"].as_str().unwrap().contains("from 0.01 to 100.00"));
+    }
+    let (status, body, headers) = ask("a", "12.34", None, "").await;
+    assert_eq!(
+        (
+            status,
+            body["amount"].as_str().unwrap(),
+            body["accepts"][0]["maxAmountRequired"].as_str().unwrap()
+        ),
+        (402, "12.34", "12340000")
+    );
+    let id = body["payment_intent_id"].as_str().unwrap();
+    assert!(headers.contains(&("x-payment-intent-id", id.to_owned())) && headers.iter().any(|(name, _)| *name == "payment-required"));
+    let paid = support::header(9, 12_340_000);
+    assert_eq!(ask("b", "12.34", Some(id), &paid).await.0, 404);
+    assert_eq!(ask("a", "12.35", Some(id), &paid).await.0, 400);
+    let (status, body, headers) = ask("a", "12.34", Some(id), &paid).await;
+    assert_eq!(
+        (
+            status,
+            body["payment_intent_id"].as_str().unwrap(),
+            body["status"].as_str().unwrap()
+        ),
+        (200, id, "settled")
+    );
+    assert!(headers.iter().any(|(name, _)| *name == "payment-response"));
+    assert_eq!(ask("a", "12.34", None, &paid).await.1, body);
+    assert_eq!(ask("a", "12.34", Some(id), &support::header(10, 12_340_000)).await.0, 200);
+    assert_eq!(books.credits(), one(12_340_000));
 }

@@ -37,6 +37,13 @@ const USDC: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
 
 /// A v2 payment of so many micro-dollars.
 pub fn payment(nonce: u8, amount: u64) -> Payment {
+    decode([(&b"payment-signature"[..], header(nonce, amount).as_bytes())])
+        .unwrap()
+        .unwrap()
+}
+
+/// The value of its header.
+pub fn header(nonce: u8, amount: u64) -> String {
     let key = SigningKey::from_slice(&[7u8; 32]).unwrap();
     let from = Address::from_raw_public_key(&key.verifying_key().to_sec1_point(false).as_bytes()[1..]);
     let message = TransferWithAuthorization {
@@ -64,8 +71,7 @@ pub fn payment(nonce: u8, amount: u64) -> Payment {
             },
         },
     });
-    let header = base64::engine::general_purpose::STANDARD.encode(payment.to_string());
-    decode([(&b"payment-signature"[..], header.as_bytes())]).unwrap().unwrap()
+    base64::engine::general_purpose::STANDARD.encode(payment.to_string())
 }
 
 /// What the facilitator does with a settlement.
