@@ -16,6 +16,7 @@ use std::sync::Arc;
 use support::{Facilitator, Memory, Script, ledger, payment, serve};
 use x402_envoy::x402::{Payment, Refusal, Resource};
 use x402_ledger::api::fund::{Funding, fund};
+use x402_ledger::api::webhook::{Applied, Event, apply};
 use x402_ledger::payments::books::State;
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Paying, Topups};
@@ -242,4 +243,37 @@ async fn any_amount_is_funded_once() {
     assert_eq!(ask("a", "12.34", None, &paid).await.1, body);
     assert_eq!(ask("a", "12.34", Some(id), &support::header(10, 12_340_000)).await.0, 200);
     assert_eq!(books.credits(), one(12_340_000));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn races_of_webhook_and_payment_are_credited_once() {
+    let (_, books, topups) = world(&[]).await;
+    for round in 1..=100u8 {
+        let headers: &[(&[u8], &[u8])] = &[];
+        let mut funding = Funding {
+            tenant: "a",
+            amount: "1.00",
+            intent: None,
+            headers,
+            origin: ("https", "api.example.com"),
+        };
+        let asked: serde_json::Value = serde_json::from_slice(&fund(&topups, &funding).await.unwrap().body).unwrap();
+        let id = asked["payment_intent_id"].as_str().unwrap();
+        let event = |amount: &str| -> Event {
+            let data = serde_json::json!({"payment_intent_id": id, "amount": amount, "transaction": "0x1", "network": "eip155:84532"});
+            serde_json::from_value(serde_json::json!({"id": "evt_1", "type": "payment_intent.succeeded", "data": data})).unwrap()
+        };
+        assert_eq!(apply(&books, &event("2.00"), 0).await.unwrap(), Applied::OtherAmount);
+        let said = tokio::spawn({
+            let (books, event) = (books.clone(), event("1.00"));
+            async move { [apply(&books, &event, 0).await.unwrap(), apply(&books, &event, 0).await.unwrap()] }
+        });
+        let header = support::header(round, 1_000_000);
+        let headers = [(&b"payment-signature"[..], header.as_bytes())];
+        (funding.intent, funding.headers) = (Some(id), &headers);
+        fund(&topups, &funding).await.unwrap();
+        assert_eq!(said.await.unwrap(), [Applied::Done; 2]);
+        assert_eq!(fund(&topups, &funding).await.unwrap().status, 200);
+        assert_eq!(books.credits().len(), usize::from(round));
+    }
 }

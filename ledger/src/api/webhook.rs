@@ -1,7 +1,11 @@
-//! The webhook's signature: who may say that an intent was paid elsewhere.
+//! `POST /v1/billing/x402/webhook`: what may be said of an intent from outside, and by whom.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde::Deserialize;
 use sha2::Sha256;
+
+use crate::payments::books::{Books, TopupReceipt};
+use crate::payments::offers::micros;
 
 /// How far a signature's time may be from now, both ways, in seconds.
 pub const WINDOW: u64 = 300;
@@ -20,6 +24,93 @@ pub enum SignatureError {
     /// Another secret, or another body.
     #[error("no signature of this body")]
     Mismatch,
+}
+
+/// What is said of an intent.
+///
+/// ```json
+/// {"id": "evt_…", "type": "payment_intent.succeeded",
+///  "data": {"payment_intent_id": "pi_…", "amount": "10.00", "transaction": "0x…", "network": "eip155:8453", "payer": "0x…"}}
+/// ```
+#[derive(Clone, Debug, Deserialize)]
+pub struct Event {
+    /// The event's own; a repeated one changes nothing, for crediting happens once per intent.
+    pub id: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// To which intent.
+    pub data: Data,
+}
+
+/// What happened to an intent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Kind {
+    /// It was paid.
+    #[serde(rename = "payment_intent.succeeded")]
+    Succeeded,
+    /// It certainly was not, and will not be.
+    #[serde(rename = "payment_intent.failed")]
+    Failed,
+}
+
+/// An intent and its payment.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Data {
+    /// `pi_…`
+    pub payment_intent_id: String,
+    /// Decimal dollars; has to be the intent's.
+    pub amount: String,
+    /// Transaction hash or signature.
+    #[serde(default)]
+    pub transaction: String,
+    /// CAIP-2.
+    #[serde(default)]
+    pub network: String,
+    /// The account that paid.
+    #[serde(default)]
+    pub payer: String,
+}
+
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is so now, whoever said so first.
+    Done,
+    /// There is no such intent.
+    NoIntent,
+    /// The intent has another amount.
+    OtherAmount,
+}
+
+/// Takes an event over whose signature was checked.
+///
+/// # Errors
+///
+/// The books': worth a 503, and the same event again.
+pub async fn apply<B: Books>(books: &B, event: &Event, now_ms: i64) -> Result<Applied, B::Error> {
+    let data = &event.data;
+    let Some(topup) = books.topup(&data.payment_intent_id).await? else {
+        return Ok(Applied::NoIntent);
+    };
+    if micros(&data.amount) != Some(topup.amount) {
+        return Ok(Applied::OtherAmount);
+    }
+    match event.kind {
+        Kind::Succeeded => {
+            let receipt = TopupReceipt {
+                transaction: data.transaction.clone(),
+                network: data.network.clone(),
+                payer: data.payer.clone(),
+            };
+            books.settle_topup(&topup.id, &receipt, now_ms).await?;
+        }
+        Kind::Failed => {
+            // Its claim is kept: this ledger may be settling it, and the same payment must not be begun again beside that.
+            books.fail_topup(&topup.id, "payment_intent.failed", true, now_ms).await?;
+        }
+    }
+    Ok(Applied::Done)
 }
 
 /// Checks `X402-Signature`, an HMAC-SHA-256 of `t.body` over the body as it came; several `v1` are for changes of the secret.
