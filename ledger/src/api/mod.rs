@@ -1,0 +1,4 @@
+//! The HTTP API.
+
+pub mod fund;
+pub mod webhook;

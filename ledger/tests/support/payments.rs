@@ -1,0 +1,314 @@
+//! Payments signed with alloy, a facilitator that answers as it is told, and books in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use alloy_primitives::{Address, B256, U256, address};
+use alloy_sol_types::{SolStruct as _, eip712_domain};
+use axum::extract::State as Extract;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine as _;
+use k256::ecdsa::SigningKey;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+use x402_envoy::x402::{Payment, decode};
+use x402_ledger::payments::books::{Begin, Books, NewTopup, State, Topup, TopupReceipt};
+use x402_ledger::payments::cipher::Cipher;
+use x402_ledger::payments::facilitator::Facilitators;
+use x402_ledger::payments::offers::Offers;
+use x402_ledger::payments::topup::{Topups, now_ms};
+
+alloy_sol_types::sol! {
+    struct TransferWithAuthorization {
+        address from;
+        address to;
+        uint256 value;
+        uint256 validAfter;
+        uint256 validBefore;
+        bytes32 nonce;
+    }
+}
+
+const SELLER: Address = address!("0x90F79bf6EB2c4f870365E785982E1f101E93b906");
+const USDC: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
+
+/// A v2 payment of so many micro-dollars.
+pub fn payment(nonce: u8, amount: u64) -> Payment {
+    decode([(&b"payment-signature"[..], header(nonce, amount).as_bytes())])
+        .unwrap()
+        .unwrap()
+}
+
+/// The value of its header.
+pub fn header(nonce: u8, amount: u64) -> String {
+    let key = SigningKey::from_slice(&[7u8; 32]).unwrap();
+    let from = Address::from_raw_public_key(&key.verifying_key().to_sec1_point(false).as_bytes()[1..]);
+    let message = TransferWithAuthorization {
+        from,
+        to: SELLER,
+        value: U256::from(amount),
+        validAfter: U256::ZERO,
+        validBefore: U256::from(u64::try_from(now_ms()).unwrap() / 1000 + 300),
+        nonce: B256::repeat_byte(nonce),
+    };
+    let domain = eip712_domain! { name: "USDC", version: "2", chain_id: 84532, verifying_contract: USDC, };
+    let (signature, recovery) = key.sign_prehash_recoverable(message.eip712_signing_hash(&domain).as_slice());
+    let signature = format!("0x{}{:02x}", hex::encode(signature.to_bytes()), recovery.to_byte() + 27);
+    let payment = json!({
+        "x402Version": 2,
+        "accepted": {
+            "scheme": "exact", "network": "eip155:84532", "amount": amount.to_string(), "asset": USDC.to_string(),
+            "payTo": SELLER.to_string(), "maxTimeoutSeconds": 300, "extra": {"name": "USDC", "version": "2"},
+        },
+        "payload": {
+            "signature": signature,
+            "authorization": {
+                "from": from.to_string(), "to": SELLER.to_string(), "value": amount.to_string(), "validAfter": "0",
+                "validBefore": message.validBefore.to_string(), "nonce": message.nonce.to_string(),
+            },
+        },
+    });
+    base64::engine::general_purpose::STANDARD.encode(payment.to_string())
+}
+
+/// What the facilitator does with a settlement.
+#[derive(Clone, Copy, Debug)]
+pub enum Script {
+    /// Says that it is settled.
+    Settle,
+    /// Refuses for certain.
+    Refuse,
+    /// Settles, and answers 500.
+    Fail,
+    /// Settles, and answers what nobody can read.
+    Garbage,
+    /// Settles once it is let, and then says so.
+    Wait,
+}
+
+/// A facilitator; a settlement that it is asked for again is a duplicate.
+#[derive(Default)]
+pub struct Facilitator {
+    pub script: Mutex<VecDeque<Script>>,
+    /// Nonces that money has moved for.
+    pub moved: Mutex<Vec<String>>,
+    pub verified: Mutex<u32>,
+    pub settle_calls: Mutex<u32>,
+    pub arrived: Notify,
+    pub go: Notify,
+}
+
+async fn verify(Extract(facilitator): Extract<Arc<Facilitator>>) -> Json<Value> {
+    *facilitator.verified.lock().unwrap() += 1;
+    Json(json!({"isValid": true}))
+}
+
+async fn settle(Extract(facilitator): Extract<Arc<Facilitator>>, Json(body): Json<Value>) -> (StatusCode, String) {
+    *facilitator.settle_calls.lock().unwrap() += 1;
+    let nonce = body["paymentPayload"]["payload"]["authorization"]["nonce"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let duplicate = json!({"success": false, "errorReason": "duplicate_settlement", "transaction": "", "network": "eip155:84532"});
+    if facilitator.moved.lock().unwrap().contains(&nonce) {
+        return (StatusCode::OK, duplicate.to_string());
+    }
+    let script = facilitator.script.lock().unwrap().pop_front().unwrap_or(Script::Settle);
+    if let Script::Refuse = script {
+        let refused = json!({"success": false, "errorReason": "insufficient_funds", "transaction": "", "network": "eip155:84532"});
+        return (StatusCode::OK, refused.to_string());
+    }
+    facilitator.moved.lock().unwrap().push(nonce.clone());
+    if let Script::Wait = script {
+        facilitator.arrived.notify_one();
+        facilitator.go.notified().await;
+    }
+    match script {
+        Script::Fail => (StatusCode::INTERNAL_SERVER_ERROR, "database".to_owned()),
+        Script::Garbage => (StatusCode::OK, "<html>".to_owned()),
+        _ => {
+            let settled = json!({"success": true, "transaction": nonce, "network": "eip155:84532"});
+            (StatusCode::OK, settled.to_string())
+        }
+    }
+}
+
+/// Starts it; gives back where it is.
+pub async fn serve(facilitator: Arc<Facilitator>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let supported = json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}]});
+    let router = Router::new()
+        .route("/verify", post(verify))
+        .route("/settle", post(settle))
+        .route("/supported", get(move || async move { Json(supported) }))
+        .with_state(facilitator);
+    tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    format!("http://{address}")
+}
+
+/// Books in memory: one lock is one database transaction.
+#[derive(Clone, Default)]
+pub struct Memory(Arc<Mutex<Kept>>);
+
+#[derive(Default)]
+struct Kept {
+    topups: BTreeMap<String, Topup>,
+    claims: BTreeMap<String, String>,
+    due: BTreeMap<String, i64>,
+    credits: Vec<(String, i64)>,
+}
+
+impl Memory {
+    /// Every credit, as (tenant, micro-dollars).
+    pub fn credits(&self) -> Vec<(String, i64)> {
+        self.0.lock().unwrap().credits.clone()
+    }
+
+    /// The only top-up that is not `created`.
+    pub fn only(&self) -> Topup {
+        let kept = self.0.lock().unwrap();
+        let mut begun = kept.topups.values().filter(|topup| topup.state != State::Created);
+        let only = begun.next().unwrap().clone();
+        assert_eq!(begun.next(), None);
+        only
+    }
+
+    /// As time passes: every lease has lapsed, and everything unknown is due.
+    pub fn lapse(&self) {
+        let mut kept = self.0.lock().unwrap();
+        kept.topups
+            .values_mut()
+            .for_each(|topup| topup.lease_until = topup.lease_until.map(|_| 0));
+        kept.due.values_mut().for_each(|due| *due = 0);
+    }
+
+    fn change(&self, id: &str, change: impl FnOnce(&mut Kept, &mut Topup) -> bool) -> bool {
+        let mut kept = self.0.lock().unwrap();
+        let Some(mut topup) = kept.topups.remove(id) else { return false };
+        let done = change(&mut kept, &mut topup);
+        kept.topups.insert(id.to_owned(), topup);
+        done
+    }
+}
+
+impl Books for Memory {
+    type Error = Infallible;
+
+    async fn create_topup(&self, new: &NewTopup, _: i64) -> Result<(), Infallible> {
+        let topup = Topup {
+            id: new.id.clone(),
+            tenant: new.tenant.clone(),
+            amount: new.amount,
+            state: State::Created,
+            payload: None,
+            requirements: None,
+            resource: new.resource.clone(),
+            network: None,
+            payer: None,
+            transaction: None,
+            error: None,
+            attempts: 0,
+            lease_until: None,
+        };
+        self.0.lock().unwrap().topups.insert(new.id.clone(), topup);
+        Ok(())
+    }
+
+    async fn topup(&self, id: &str) -> Result<Option<Topup>, Infallible> {
+        Ok(self.0.lock().unwrap().topups.get(id).cloned())
+    }
+
+    async fn topup_by_claim(&self, claim: &str) -> Result<Option<Topup>, Infallible> {
+        let kept = self.0.lock().unwrap();
+        Ok(kept.claims.get(claim).and_then(|id| kept.topups.get(id)).cloned())
+    }
+
+    async fn begin_settlement(&self, id: &str, begin: &Begin, _: i64) -> Result<bool, Infallible> {
+        Ok(self.change(id, |kept, topup| {
+            if topup.state != State::Created || kept.claims.contains_key(&begin.claim) {
+                return false;
+            }
+            kept.claims.insert(begin.claim.clone(), id.to_owned());
+            topup.state = State::Processing;
+            topup.payload = Some(begin.payload.clone());
+            topup.requirements = Some(begin.requirements.clone());
+            (topup.network, topup.payer) = (Some(begin.network.clone()), Some(begin.payer.clone()));
+            topup.lease_until = Some(begin.lease_until);
+            topup.attempts = 1;
+            true
+        }))
+    }
+
+    async fn resume_settlement(&self, id: &str, lease_until: i64, now: i64) -> Result<bool, Infallible> {
+        Ok(self.change(id, |_, topup| {
+            let lapsed = topup.lease_until.is_none_or(|until| until <= now);
+            let free = topup.state == State::Unknown || (topup.state == State::Processing && lapsed);
+            if free {
+                (topup.state, topup.lease_until) = (State::Processing, Some(lease_until));
+                topup.attempts += 1;
+            }
+            free
+        }))
+    }
+
+    async fn settle_topup(&self, id: &str, receipt: &TopupReceipt, _: i64) -> Result<bool, Infallible> {
+        Ok(self.change(id, |kept, topup| {
+            if topup.state == State::Settled {
+                return false;
+            }
+            (topup.state, topup.payload) = (State::Settled, None);
+            topup.transaction = Some(receipt.transaction.clone());
+            kept.credits.push((topup.tenant.clone(), topup.amount));
+            true
+        }))
+    }
+
+    async fn fail_topup(&self, id: &str, error: &str, used_up: bool, _: i64) -> Result<bool, Infallible> {
+        Ok(self.change(id, |kept, topup| {
+            if topup.state == State::Settled {
+                return false;
+            }
+            (topup.state, topup.payload, topup.error) = (State::Failed, None, Some(error.to_owned()));
+            if !used_up {
+                kept.claims.retain(|_, owner| owner != id);
+            }
+            true
+        }))
+    }
+
+    async fn unknown_topup(&self, id: &str, next: i64, _: i64) -> Result<bool, Infallible> {
+        Ok(self.change(id, |kept, topup| {
+            if topup.state == State::Processing {
+                (topup.state, topup.lease_until) = (State::Unknown, None);
+                kept.due.insert(id.to_owned(), next);
+            }
+            topup.state == State::Unknown
+        }))
+    }
+
+    async fn due_topups(&self, now: i64, _: i64) -> Result<Vec<Topup>, Infallible> {
+        let kept = self.0.lock().unwrap();
+        let is_due = |topup: &&Topup| match topup.state {
+            State::Unknown => kept.due.get(&topup.id).is_none_or(|due| *due <= now),
+            State::Processing => topup.lease_until.is_none_or(|until| until <= now),
+            _ => false,
+        };
+        Ok(kept.topups.values().filter(is_due).cloned().collect())
+    }
+}
+
+/// A ledger on these books, which asks the facilitator at this URL; tiers of $1 and $5.
+pub fn ledger(books: Memory, url: &str) -> Arc<Topups<Memory>> {
+    let document = json!({
+        "pay_to": {"eip155": SELLER.to_string()},
+        "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
+        "facilitators": [{"url": url}],
+    });
+    let offers = Offers::new(document.as_object().unwrap(), &["$1".to_owned(), "$5".to_owned()], "$100").unwrap();
+    let facilitators = Arc::new(Facilitators::new(Arc::new(offers.config.clone())).unwrap());
+    Topups::new(books, offers, facilitators, Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16])
+}
