@@ -11,6 +11,8 @@ WORKDIR /x402
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY src src
+# A member of the workspace, without which its manifest is not read. It is not built.
+COPY ledger ledger
 RUN cargo build --release --locked --lib --target wasm32-wasip1 \
  && install -m 644 target/wasm32-wasip1/release/x402_envoy.wasm /built.wasm
 

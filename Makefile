@@ -39,14 +39,14 @@ wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for
 lint: ## formatting, and what clippy denies: whatever could panic
 	@rustup component add rustfmt clippy
 	@rustup target add wasm32-wasip1
-	cargo fmt --check
-	cargo clippy --all-targets -- -D warnings
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 --features panic-switch -- -D warnings
 
 .PHONY: test-native
-test-native: ## the filter's own modules, natively
-	cargo test
+test-native: ## the filter's own modules, and the ledger's, natively
+	cargo test --workspace
 
 .PHONY: sim
 sim: ## play the simulator again as it failed: make sim SEED=n [RUNS=n] [STEPS=n]; all of it without
