@@ -174,6 +174,38 @@ fn nothing_is_due_where_no_answer_came() {
 }
 
 #[test]
+fn a_timeout_that_overtakes_the_ledger_gives_up() {
+    let mut world = shop(|_| {});
+    let (mut gate, asked) = asked(&mut world, &[KEY]);
+    let local = Response {
+        from_backend: false,
+        ..response(504, &[])
+    };
+    assert!(matches!(world.env(|env| gate.on_response(&local, env)), ResponseEffect::Pass));
+    let released: Value = serde_json::from_slice(&world.notes.captures[0].call().body).unwrap();
+    assert_eq!(released, json!({"id": asked["id"], "amount": "0"}));
+    let late = CalloutReply::Answered {
+        status: 200,
+        body: RESERVED,
+    };
+    assert!(
+        world.env(|env| gate.on_verified(TOKEN, &late, env)).is_none(),
+        "nothing is to be resumed"
+    );
+    assert!(world.env(|env| gate.on_end(End::Interrupted, env)).is_none());
+}
+
+#[test]
+fn whoever_need_not_pay_spends_nothing() {
+    let world = shop(|config| {
+        config["access"]["bypass"] = json!([{"header": "x-internal-caller", "value": "hunter2hunter2"}]);
+    });
+    let headers: [(&[u8], &[u8]); 2] = [(b"authorization", b"Bearer sk-1"), (b"x-internal-caller", b"hunter2hunter2")];
+    assert!(!pays_by_credit(&world.config, &headers));
+    assert!(pays_by_credit(&world.config, &headers[..1]));
+}
+
+#[test]
 fn a_client_that_leaves_pays_what_is_priced_by_the_request() {
     let mut world = shop(|_| {});
     let (mut gate, _) = asked(&mut world, &[KEY]);

@@ -127,9 +127,11 @@ impl Gate {
                 *self = waiting;
                 ResponseEffect::Pass
             }
-            // A local reply, such as a timeout of the stream.
-            waiting @ Self::Reserving(_) => {
-                *self = waiting;
+            // A local reply, such as a timeout of the stream: what the ledger has reserved by now goes back.
+            Self::Reserving(reserving) => {
+                let capture = reserving.gone(env);
+                env.notes.captures.push(capture);
+                *self = Self::Passing;
                 ResponseEffect::Pass
             }
             Self::Spending(spending) => {

@@ -34,9 +34,9 @@ use super::request::Request;
 use crate::config::Config;
 use crate::pricing::{Atomic, Price, in_dollars};
 
-/// Whether a request is paid from a balance: it has an API key, and credits are sold here.
+/// Whether a request is paid from a balance: it has an API key, and credits are sold here. Not if nothing is to be paid for it.
 pub fn pays_by_credit(config: &Config, headers: &[(&[u8], &[u8])]) -> bool {
-    config.access.credits.is_some() && keys::key(&config.access, headers) == Key::Real
+    config.access.credits.is_some() && keys::key(&config.access, headers) == Key::Real && !keys::bypassed(&config.access, headers)
 }
 
 /// What one request holds of a balance.
