@@ -11,6 +11,7 @@ mod support;
 
 use serde_json::{Value, json};
 use support::world::{TOKEN, World, configuration};
+use support::{Payer, Terms, base64, v2};
 use x402_envoy::gate::{
     CalloutReply, Capture, Edits, Endpoint, Gate, Note, Owed, RequestEffect, Response, ResponseEffect, VerifiedEffect, pays_by_credit,
 };
@@ -257,12 +258,13 @@ fn a_ledger_that_is_no_help_serves_nobody_and_holds_nothing() {
         (CalloutReply::Lost, true),
         (CalloutReply::Answered { status: 500, body: b"{}" }, true),
         (CalloutReply::Answered { status: 200, body: b"{}" }, true),
+        // It certainly reserved nothing.
         (
             CalloutReply::Answered {
                 status: 401,
                 body: RESERVED,
             },
-            true,
+            false,
         ),
     ] {
         let mut world = shop(|_| {});
@@ -294,8 +296,16 @@ fn a_ledger_that_is_no_help_serves_nobody_and_holds_nothing() {
 #[test]
 fn the_payment_goes_to_the_ledger_and_not_to_the_backend() {
     let mut world = shop(|_| {});
-    let (mut gate, asked) = asked(&mut world, &[KEY, ("payment-signature", b"eyJ4"), ("x-other", b"1")]);
-    assert_eq!(asked["headers"], json!([["payment-signature", "eyJ4"]]));
+    // For whatever it is made: what it buys here is the ledger's to say.
+    let payment = base64(&v2(
+        &json!({"scheme": "exact", "network": "eip155:84532"}),
+        Terms::good(1).payload(&Payer::new(1)),
+    ));
+    let (mut gate, asked) = asked(&mut world, &[KEY, ("payment-signature", &payment), ("x-other", b"1")]);
+    assert_eq!(
+        asked["headers"],
+        json!([["payment-signature", String::from_utf8(payment.clone()).unwrap()]])
+    );
     let body = br#"{"outcome":"reserved","tenant":"ten_1","balance":"7","receipt":["payment-response","e30="]}"#;
     let RequestEffect::Forward(edits) = told(&mut world, &mut gate, &CalloutReply::Answered { status: 200, body }) else {
         panic!("not forwarded")
@@ -305,6 +315,41 @@ fn the_payment_goes_to_the_ledger_and_not_to_the_backend() {
         panic!("not let through")
     };
     assert!(edits.set.contains(&("payment-response", "e30=".to_owned())));
+}
+
+#[test]
+fn a_payment_that_nobody_can_read_is_refused_before_the_ledger_is_asked() {
+    for payment in [&b"\xff\xfe"[..], b"%%%", b"e30="] {
+        let mut world = shop(|_| {});
+        let answer = refused(world.request("/paid", &[KEY, ("payment-signature", payment)], None).1);
+        assert_eq!(answer.status, 400);
+        assert!(!answer.headers.iter().any(|(name, _)| *name == "payment-required"));
+    }
+}
+
+#[test]
+fn minutes_are_counted_up_to_what_was_reserved() {
+    for (ms, minutes) in [(0, 2), (61_000, 2), (121_000, 3), (200_000, 4), (900_000, 5)] {
+        let mut world = shop(|config| {
+            config["routes"] = json!([{"name": "paid", "match": {"path": "/paid"},
+                                       "price": {"per_minute": {"amount": "$0.10", "minimum": 2, "maximum": 5}}}]);
+        });
+        let (mut gate, asked) = asked(&mut world, &[KEY]);
+        assert_eq!(asked["amount"], "500000");
+        reserved(&mut world, &mut gate);
+        assert_eq!(world.env(|env| gate.longest_ms(env)), Some(300_000));
+        let _ = world.env(|env| gate.on_response(&response(200, &[]), env));
+        assert!(gate.has_sold() && gate.reads_response());
+        let (now, ms) = (world.now * 1000, ms);
+        let owed = world.env(|env| {
+            env.now_ms = now + ms;
+            gate.on_end(End::Interrupted, env)
+        });
+        let Some(Owed::Capture(capture)) = owed else {
+            panic!("nothing is captured")
+        };
+        assert_eq!(capture.due(), minutes * 100_000, "{ms}");
+    }
 }
 
 #[test]
@@ -354,6 +399,21 @@ fn it_is_given_up_after_a_while_and_that_is_said() {
     assert!((480_000..720_000).contains(&waited), "{waited}");
     assert_eq!(world.notes.events.last(), Some(&Note::Captured("lost")));
     assert!(world.notes.warnings.iter().any(|line| line.contains("1000 millionths")));
+}
+
+#[test]
+fn a_release_is_given_up_sooner_for_clients_can_cause_them_at_will() {
+    let mut world = shop(|_| {});
+    let (mut gate, _) = asked(&mut world, &[KEY]);
+    let mut left = Some(capture(&mut world, &mut gate, End::ClientGone));
+    let mut tries = 0;
+    while let Some(capture) = left.take() {
+        tries += 1;
+        left = world.env(|env| capture.answered(&CalloutReply::Lost, env)).map(|(again, _)| again);
+    }
+    assert_eq!(tries, 6);
+    assert_eq!(world.notes.events.last(), Some(&Note::Captured("unreleased")));
+    assert!(world.notes.warnings.is_empty());
 }
 
 #[test]

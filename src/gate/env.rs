@@ -107,7 +107,7 @@ pub enum Note {
     OverrideIgnored,
     /// The ledger was asked to reserve: `reserved`, `answered`, `unavailable`.
     Reserved(&'static str),
-    /// The ledger was told what is due: `captured`, `released`, `lapsed`, `lost`.
+    /// The ledger was told what is due: `captured`, `released`, `lapsed`, `lost`, `unreleased`.
     Captured(&'static str),
     /// So much was charged to balances, in millionths of a dollar.
     Spent(u64),

@@ -31,6 +31,7 @@ mod env;
 mod hold;
 mod identifier;
 mod keys;
+mod metered;
 mod order;
 mod overrides;
 mod prepaid;

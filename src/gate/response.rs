@@ -5,10 +5,11 @@ use super::answer::refuse;
 use super::edits::Edits;
 use super::effects::ResponseEffect;
 use super::env::{Env, Note};
+use super::metered;
 use super::order::Order;
 use super::sale::Sale;
 use super::settlement::Settlement;
-use super::streaming::{Streaming, told};
+use super::streaming::Streaming;
 use crate::x402::Refusal;
 
 /// The headers of an answer.
@@ -106,8 +107,9 @@ impl Forwarding {
             if self.sale.terms(env).is_some() {
                 return Streaming::begin(self.sale, response, edits, env);
             }
-            let told = told(&self.sale, response.headers, env);
-            if let Some(amount) = told.or_else(|| Some(self.sale.offer(env)?.amount)) {
+            let offer = self.sale.offer(env);
+            let told = offer.as_deref().and_then(|offer| metered::told(offer, response.headers, env));
+            if let Some(amount) = told.or_else(|| Some(offer?.amount)) {
                 return Settlement::begin(self.sale, amount, edits, env);
             }
         }

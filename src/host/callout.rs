@@ -76,7 +76,8 @@ impl Arrived {
     /// Whether whoever was asked is to blame for there being no verdict and no outcome.
     pub(super) fn has_failed(&self, endpoint: Endpoint) -> bool {
         match (&self.outcome, endpoint) {
-            (Outcome::Answered(status), Endpoint::Reserve | Endpoint::Capture) => *status >= 500,
+            (Outcome::Answered(status), Endpoint::Reserve) => *status != 200,
+            (Outcome::Answered(status), Endpoint::Capture) => !matches!(status, 200 | 404 | 409),
             (Outcome::Answered(status), _) => !is_answer(*status, &self.body),
             _ => true,
         }

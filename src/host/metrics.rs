@@ -76,7 +76,7 @@ impl Metrics {
         for outcome in ["reserved", "answered", "unavailable"] {
             self.id(Metric::Counter, format!("x402_reservations.outcome.{outcome}"));
         }
-        for outcome in ["captured", "released", "lapsed", "lost"] {
+        for outcome in ["captured", "released", "lapsed", "lost", "unreleased"] {
             self.id(Metric::Counter, format!("x402_captures.outcome.{outcome}"));
         }
         self.id(Metric::Counter, "x402_spent_credits".into());

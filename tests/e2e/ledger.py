@@ -34,6 +34,7 @@ class Ledger(Server):
         self.accounts: dict[str, Account] = {}
         self.calls: list[tuple[str, Json, Request]] = []
         self.fails: dict[str, int] = {}
+        self.status = 500
         super().__init__(loop, journal)
 
     def account(self, key: str, balance: int) -> Account:
@@ -52,7 +53,7 @@ class Ledger(Server):
         self.calls.append((what, body, request))
         if self.fails.get(what, 0) > 0:
             self.fails[what] -= 1
-            await answer.whole(500, [], b'{"error":"disk full"}')
+            await answer.whole(self.status, [], b'{"error":"disk full"}')
             return
         said = self.reserve(body) if what == "reserve" else self.capture(body)
         await answer.whole(said.pop("code", 200), [(b"content-type", b"application/json")], json.dumps(said).encode())

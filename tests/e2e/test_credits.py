@@ -1,12 +1,13 @@
 """Prepaid credits on a real Envoy: what the ledger is asked, what the backend gets, and what is captured in the end."""
 
+import copy
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stack.envoy import cluster
+from stack.envoy import cluster, managers, with_filter_config
 
 from .checks import alive, paid, refused, unpaid
 from .client import Closed
@@ -195,6 +196,67 @@ def test_a_ledger_that_is_not_there(worlds, key):
     paid(world, world.call("/paid", payment=payment), payment)
     assert world.metric("x402_reservations.outcome.unavailable") >= 1
     alive(world)
+
+
+@pytest.mark.parametrize("status", [401, 500])
+def test_a_ledger_that_only_fails_is_left_alone(worlds, key, status):
+    """Such as one that does not know Envoy's token. Nothing is held, and the breaker opens: nobody asks it any more."""
+    ledger = Ledger(worlds.loop, worlds.journal)
+    ledger.status, ledger.fails = status, {"reserve": 10**6, "capture": 10**6}
+    entry = {**ENTRY, "breaker": {"failures": 5, "open": "10m"}}
+    world = worlds.world(f"credits-failing-{status}", config(ledger=entry), workers=1,
+                         clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
+                         ready=lambda world: world.call("/paid").status == 402)
+    for _ in range(20):
+        unpaid(world, called(world, key), 503, "ledger_unavailable")
+    # What is given up fails too, and counts.
+    assert len(ledger.heard("reserve")) == 5 if status == 401 else 1 <= len(ledger.heard("reserve")) <= 5
+    if status == 401:
+        assert not ledger.heard("capture")
+    world.envoy.stop()
+
+
+def test_a_payment_that_nobody_can_read(world, ledger, key):
+    account = ledger.account(key, 10_000)
+    for value in (b"\xff\xfe", b"%%%", b"e30="):
+        answer = called(world, key, headers=[("payment-signature", value)])
+        unpaid(world, answer, 400)
+    assert account.balance == 10_000
+
+
+@pytest.mark.parametrize("what", ["filter", "VM"])
+def test_a_new_configuration_in_the_middle_of_an_answer(worlds, ledger, key, what):
+    """What is due is captured by the old one, however long the ledger does not listen; where the VM is another one, if it listens at once."""
+    world = worlds.world(f"credits-reload-{what}", config(), clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
+                         ready=lambda world: world.call("/paid").status == 402)
+    account = ledger.account(key, 20_000)
+    exchange, test_id = world.open("/paid", headers=bearer(key), does={"kind": "sse", "chunks": 2})
+    world.backend.gate(test_id).await_reached()
+    before, fails = len(ledger.heard("capture")), 2 if what == "filter" else 0
+    if what == "filter":
+        changed_config = with_filter_config(world.envoy.config, config(pre_check={"clock_skew": "7s"}))
+    else:
+        changed_config = another_vm(world)
+    assert world.envoy.update(config=changed_config) is None
+    ledger.fails["capture"] = fails
+    world.backend.gate(test_id).release(2)
+    assert exchange.response().status == 200
+    exchange.close()
+    settled(account, 10_000)
+    assert len(ledger.heard("capture")) == before + 1 + fails
+    assert called(world, key).status == 200
+    settled(account, 20_000)
+    alive(world)
+
+
+def another_vm(world):
+    """The same configuration in another VM."""
+    changed_config = copy.deepcopy(world.envoy.config)
+    for manager in managers(changed_config):
+        for http_filter in manager["http_filters"]:
+            if http_filter["name"].startswith("x402"):
+                http_filter["typed_config"]["config"]["vm_config"]["environment_variables"] = {"key_values": {"generation": "2"}}
+    return changed_config
 
 
 def test_limits_of_the_account_go_along(worlds, ledger, key):

@@ -125,9 +125,10 @@ pub trait Books: Send + Sync + 'static {
     fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
     /// unknown, or processing with a lapsed lease → processing, with one more attempt. False: somebody else has it, or it has ended.
     fn resume_settlement(&self, id: &str, lease_until: i64, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
-    /// → settled, with the credit in the same transaction; erases the payload. Whether this call did it.
+    /// → settled, from whatever other state, with the credit in the same transaction; erases the payload and keeps
+    /// [`Topup::requirements`], by which a payment that is sent again is known. Whether this call did it.
     fn settle_topup(&self, id: &str, receipt: &TopupReceipt, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
-    /// → failed; erases the payload. The claim is kept if the payment is `used_up`, so that it is not sent again.
+    /// → failed, unless it is settled, which is false; erases the payload. The claim is kept if the payment is `used_up`, so that it is not sent again.
     fn fail_topup(&self, id: &str, error: &str, used_up: bool, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
     /// processing → unknown.
     fn unknown_topup(&self, id: &str, next_attempt_at: i64, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;

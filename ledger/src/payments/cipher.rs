@@ -11,7 +11,7 @@ const NONCE_BYTES: usize = 12;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CipherError {
     /// The key is not 64 hexadecimal digits.
-    #[error("the key has to be 64 hexadecimal digits (x402-ledger keygen makes one)")]
+    #[error("the key has to be 64 hexadecimal digits (openssl rand -hex 32 makes one)")]
     Key,
     /// The operating system gave no random bytes.
     #[error("no random bytes")]

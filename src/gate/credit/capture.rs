@@ -1,7 +1,7 @@
 //! The end of a reservation: told to the ledger until it is known to have heard.
 
-use super::super::effects::{Call, CalloutReply};
-use super::super::env::{Env, Note};
+use crate::gate::effects::{Call, CalloutReply};
+use crate::gate::env::{Env, Note};
 
 /// How soon it is told again.
 const FIRST_RETRY_MS: u64 = 500;
@@ -11,6 +11,10 @@ const LONGEST_RETRY_MS: u64 = 30_000;
 
 /// After so many it is given up: some ten minutes. The ledger lets the reservation lapse then.
 const TRIES: u32 = 26;
+
+/// After so many it is, if nothing is due: some fifteen seconds. Clients can cause any number of these while the ledger fails, and it
+/// gives back by itself what it hears nothing of.
+const TRIES_OF_A_RELEASE: u32 = 6;
 
 /// What is due of a reservation.
 #[derive(Debug)]
@@ -52,15 +56,20 @@ impl Capture {
             404 | 409 => "lapsed",
             _ => {
                 self.tries = self.tries.saturating_add(1);
-                if self.tries < TRIES {
+                let most = if self.due == 0 { TRIES_OF_A_RELEASE } else { TRIES };
+                if self.tries < most {
                     let ms = FIRST_RETRY_MS.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u64::MAX);
                     return Some((self, ms.min(LONGEST_RETRY_MS)));
                 }
-                env.notes.warnings.push(format!(
-                    "the ledger could not be told that {} millionths of a dollar are due",
-                    self.due
-                ));
-                "lost"
+                if self.due == 0 {
+                    "unreleased"
+                } else {
+                    env.notes.warnings.push(format!(
+                        "the ledger could not be told that {} millionths of a dollar are due",
+                        self.due
+                    ));
+                    "lost"
+                }
             }
         };
         env.notes.event(Note::Captured(outcome));

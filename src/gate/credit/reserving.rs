@@ -1,21 +1,21 @@
 //! Waiting for the ledger to reserve.
 
-use super::super::Gate;
-use super::super::answer::refuse;
-use super::super::edits::Edits;
-use super::super::effects::{CalloutReply, CalloutToken, RequestEffect, VerifiedEffect};
-use super::super::env::{Env, Note};
-use super::super::order::Order;
-use super::super::redirect;
-use super::super::request::Request;
-use super::super::verifying::Dispatch;
 use super::capture::Capture;
 use super::wire::{Decision, decision};
 use super::{Spending, Tab};
-use crate::x402::Refusal;
+use crate::gate::Gate;
+use crate::gate::answer::{refuse, refuse_plainly};
+use crate::gate::edits::Edits;
+use crate::gate::effects::{CalloutReply, CalloutToken, RequestEffect, VerifiedEffect};
+use crate::gate::env::{Env, Note};
+use crate::gate::order::Order;
+use crate::gate::redirect;
+use crate::gate::request::Request;
+use crate::gate::verifying::Dispatch;
+use crate::x402::{Refusal, decode};
 
 /// What waits for a reservation that has yet to be asked for.
-pub(in super::super) struct Asking {
+pub(in crate::gate) struct Asking {
     tab: Tab,
     /// What the request undergoes once it is reserved.
     edits: Edits,
@@ -23,32 +23,34 @@ pub(in super::super) struct Asking {
 
 impl Asking {
     /// Asks for the quote's maximum.
-    pub(in super::super) fn begin(request: &Request<'_>, order: Order, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        let order = match Tab::open(order, env) {
-            Some(tab) => match tab.reserve(request, env) {
-                Some(call) => {
-                    let asking = Box::new(Self { tab, edits });
-                    return (Gate::Done, RequestEffect::Verify(Box::new(Dispatch::reserve(call, asking))));
-                }
-                None => tab.order,
-            },
+    pub(in crate::gate) fn begin(request: &Request<'_>, order: Order, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+        // A payment that nobody can read is refused here: the ledger may have the money without it, and the client would think that it paid.
+        if let Err(error) = decode(request.headers.iter().copied()) {
+            let answer = refuse_plainly(env, error.refusal, &error.detail);
+            return (Gate::Answered, RequestEffect::Answer(answer));
+        }
+        let Some(tab) = Tab::open(order, env) else {
             // More than a ledger can count.
-            None => {
-                let answer = super::super::answer::refuse_plainly(env, Refusal::RouteConditionFailed, "it costs more than can be reserved");
-                return (Gate::Answered, RequestEffect::Answer(answer));
-            }
+            let answer = refuse_plainly(env, Refusal::RouteConditionFailed, "it costs more than can be reserved");
+            return (Gate::Answered, RequestEffect::Answer(answer));
         };
-        unavailable(&order, env)
+        match tab.reserve(request, env) {
+            Some(call) => {
+                let asking = Box::new(Self { tab, edits });
+                (Gate::Done, RequestEffect::Verify(Box::new(Dispatch::reserve(call, asking))))
+            }
+            None => unavailable(&tab.order, env),
+        }
     }
 
     /// The call was sent.
-    pub(in super::super) fn sent(self, token: CalloutToken) -> Gate {
+    pub(in crate::gate) fn sent(self, token: CalloutToken) -> Gate {
         let Self { tab, edits } = self;
         Gate::Reserving(Box::new(Reserving { token, tab, edits }))
     }
 
     /// It could not be sent: nothing is reserved.
-    pub(in super::super) fn not_sent(&self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    pub(in crate::gate) fn not_sent(&self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         unavailable(&self.tab.order, env)
     }
 }
@@ -61,12 +63,12 @@ pub struct Reserving {
 }
 
 impl Reserving {
-    pub(in super::super) fn waits_for(&self, token: CalloutToken) -> bool {
+    pub(in crate::gate) fn waits_for(&self, token: CalloutToken) -> bool {
         self.token == token
     }
 
     /// The ledger answered, or the call failed.
-    pub(in super::super) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
+    pub(in crate::gate) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
         let decided = match reply {
             CalloutReply::Answered { status, body } => decision(*status, body),
             CalloutReply::NotSent => {
@@ -84,7 +86,7 @@ impl Reserving {
                 let mut edits = self
                     .edits
                     .tell_backend_of_credit(&tenant, self.tab.quoted, redirect::mark(env.secret));
-                if Spending::reads(&self.tab, env) {
+                if Spending::reads(&self.tab) {
                     edits = edits.unencoded();
                 }
                 let spending = Spending::new(self.tab, receipt);
@@ -101,17 +103,19 @@ impl Reserving {
             }
             // It may have reserved, or even settled a top-up: whatever is held goes back, and nobody is told to pay again.
             None => {
-                let capture = self.tab.capture(0, env);
-                env.notes.captures.push(capture);
-                let (gate, effect) = unavailable(&self.tab.order, env);
-                (gate, effect)
+                let refused = matches!(reply, CalloutReply::Answered { status: 400..500, .. });
+                if !refused {
+                    let capture = self.tab.capture(0, env);
+                    env.notes.captures.push(capture);
+                }
+                unavailable(&self.tab.order, env)
             }
         };
         (gate, VerifiedEffect::Request(effect))
     }
 
     /// The stream ended before: whatever was reserved goes back.
-    pub(in super::super) fn gone(self, env: &mut Env<'_>) -> Capture {
+    pub(in crate::gate) fn gone(self, env: &mut Env<'_>) -> Capture {
         env.notes.event(Note::Released);
         env.notes.attribute("outcome", "gone_while_reserving");
         self.tab.capture(0, env)

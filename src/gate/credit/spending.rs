@@ -1,16 +1,14 @@
 //! A request whose price is reserved: what of it is due once its answer is known.
 
-use super::super::Gate;
-use super::super::answer::refuse;
-use super::super::edits::Edits;
-use super::super::effects::{BodyEffect, Next, ResponseEffect};
-use super::super::env::{Env, Note};
-use super::super::overrides::{self, Told};
-use super::super::response::Response;
-use super::super::streaming::{every, withholds_usage_of};
 use super::capture::Capture;
 use super::{Tab, micros};
-use crate::metering::{AnswerKind, Meter};
+use crate::gate::Gate;
+use crate::gate::answer::refuse;
+use crate::gate::edits::Edits;
+use crate::gate::effects::{BodyEffect, Next, ResponseEffect};
+use crate::gate::env::{Env, Note};
+use crate::gate::metered::{self, Metered, withholds_usage};
+use crate::gate::response::Response;
 use crate::pricing::{Atomic, Basis, Delivery, End, MeteredTerms, Offer, Route, Scheme};
 use crate::x402::Refusal;
 
@@ -31,13 +29,6 @@ enum Stage {
     Metered(Box<Metered>),
 }
 
-struct Metered {
-    meter: Meter,
-    kind: AnswerKind,
-    began_ms: u64,
-    told: Option<Atomic>,
-}
-
 impl Spending {
     pub(super) fn new(tab: Tab, receipt: Option<(&'static str, String)>) -> Self {
         Self {
@@ -48,26 +39,26 @@ impl Spending {
     }
 
     /// Whether what is due is read from the answer.
-    pub(super) fn reads(tab: &Tab, env: &Env<'_>) -> bool {
-        tab.order.route(env).is_some() && !matches!(tab.order.deal.quote.basis(), Basis::Fixed)
+    pub(super) fn reads(tab: &Tab) -> bool {
+        !matches!(tab.order.deal.quote.basis(), Basis::Fixed)
     }
 
     /// How long the answer may take, in milliseconds.
-    pub(in super::super) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
+    pub(in crate::gate) fn longest_ms(&self, env: &Env<'_>) -> Option<u64> {
         self.tab.longest_ms(env)
     }
 
     /// Whether the answer is on its way.
-    pub(in super::super) fn has_begun(&self) -> bool {
+    pub(in crate::gate) fn has_begun(&self) -> bool {
         !matches!(self.stage, Stage::Sent)
     }
 
-    pub(in super::super) fn reads_response(&self) -> bool {
+    pub(in crate::gate) fn reads_response(&self) -> bool {
         matches!(self.stage, Stage::Metered(_))
     }
 
     /// The answer's headers are here.
-    pub(in super::super) fn answered(mut self: Box<Self>, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
+    pub(in crate::gate) fn answered(mut self: Box<Self>, response: &Response<'_>, env: &mut Env<'_>) -> (Gate, ResponseEffect) {
         if self.has_begun() {
             return (Gate::Spending(self), ResponseEffect::Pass);
         }
@@ -76,26 +67,17 @@ impl Spending {
         if response.is_paid_for() {
             let mut edits = edits.private_to(response.headers, self.tab.order.hints.origin);
             let told = self.told(response, env);
-            if !Self::reads(&self.tab, env) {
+            if !Self::reads(&self.tab) {
                 let due = told.and_then(|amount| self.in_micros(amount, env)).unwrap_or(self.tab.quoted);
                 self.stage = Stage::Fixed(due.min(self.tab.quoted));
                 return (Gate::Spending(self), ResponseEffect::Edit(edits));
             }
-            let kind = AnswerKind::of(
-                every(response.headers, b"content-type").as_deref(),
-                every(response.headers, b"content-encoding").as_deref(),
-            );
-            let withholds = withholds_usage_of(self.tab.order.deal.quote.basis());
-            if withholds {
+            let basis = self.tab.order.deal.quote.basis();
+            if withholds_usage(basis) {
                 // What is withheld does not fit an announced length.
                 edits.remove.push("content-length".into());
             }
-            self.stage = Stage::Metered(Box::new(Metered {
-                meter: Meter::new(kind, withholds),
-                kind,
-                began_ms: env.now_ms,
-                told,
-            }));
+            self.stage = Stage::Metered(Box::new(Metered::begin(basis, told, response, env)));
             env.notes.attribute("outcome", "streaming");
             return (Gate::Spending(self), ResponseEffect::Edit(edits));
         }
@@ -110,32 +92,24 @@ impl Spending {
     }
 
     /// The next bytes of a metered answer.
-    pub(in super::super) fn chunk(mut self: Box<Self>, bytes: &[u8], last: bool) -> (Gate, BodyEffect) {
-        let mut changed = None;
-        if let Stage::Metered(metered) = &mut self.stage {
-            let passed = metered.meter.chunk(bytes);
-            let unchanged = passed.len() == bytes.len() && matches!(passed, std::borrow::Cow::Borrowed(_));
-            changed = (!unchanged).then(|| passed.into_owned());
-            if last {
-                let held = metered.meter.end();
-                if !held.is_empty() {
-                    changed = Some([&*changed.unwrap_or_else(|| bytes.to_vec()), &held].concat());
-                }
-            }
-        }
-        let effect = BodyEffect {
-            bytes: changed,
-            next: Next::Go,
+    pub(in crate::gate) fn chunk(mut self: Box<Self>, bytes: &[u8], last: bool) -> (Gate, BodyEffect) {
+        let bytes = match &mut self.stage {
+            Stage::Metered(metered) => metered.pass(bytes, last),
+            Stage::Sent | Stage::Fixed(_) => None,
         };
-        (Gate::Spending(self), effect)
+        let next = Next::Go;
+        (Gate::Spending(self), BodyEffect { bytes, next })
     }
 
     /// The stream has ended: what is due is captured, and the rest given back.
-    pub(in super::super) fn ended(mut self, end: End, env: &mut Env<'_>) -> Capture {
-        let due = match &self.stage {
+    pub(in crate::gate) fn ended(mut self, end: End, env: &mut Env<'_>) -> Capture {
+        let due = match &mut self.stage {
             Stage::Sent => 0,
             Stage::Fixed(due) => *due,
-            Stage::Metered(_) => self.metered(end, env),
+            Stage::Metered(metered) => {
+                let delivery = metered.delivery(end, env);
+                self.charge(&delivery, env)
+            }
         };
         let outcome = match (&self.stage, due, end) {
             (Stage::Sent, ..) => "gone_before_answer",
@@ -154,26 +128,11 @@ impl Spending {
     }
 
     /// What a metered answer costs, in millionths of a dollar.
-    fn metered(&mut self, end: End, env: &mut Env<'_>) -> u64 {
-        let Stage::Metered(metered) = &mut self.stage else { return 0 };
-        // What was held back was not delivered, but counts as far as it says what was used.
-        metered.meter.end();
-        let usage = metered.meter.metered();
-        if let Some(usage) = usage.usage {
-            env.notes.attribute("input_tokens", usage.input.to_string());
-            env.notes.attribute("output_tokens", usage.output.to_string());
-        }
-        let delivery = Delivery {
-            metered: usage,
-            encoded: metered.kind == AnswerKind::Encoded,
-            end,
-            duration_ms: env.now_ms.saturating_sub(metered.began_ms),
-            told: metered.told,
-        };
+    fn charge(&self, delivery: &Delivery, env: &mut Env<'_>) -> u64 {
         let default = MeteredTerms::default();
-        let Some((_, route)) = self.tab.order.route(env) else { return 0 };
+        let Some(route) = self.route(env) else { return 0 };
         let terms = route.metered(Scheme::Upto).unwrap_or(&default);
-        let Some(charged) = self.tab.order.deal.quote.charge(route, self.tab.offer, terms, &delivery) else {
+        let Some(charged) = self.tab.order.deal.quote.charge(route, self.tab.offer, terms, delivery) else {
             return 0;
         };
         if charged.capped {
@@ -188,18 +147,7 @@ impl Spending {
             scheme: Scheme::Upto,
             ..self.offer(env)?
         };
-        match overrides::told(response.headers, &offer) {
-            Told::Nothing => None,
-            Told::Amount(amount) if amount > offer.amount => {
-                env.notes.event(Note::UsageAboveQuote);
-                Some(offer.amount)
-            }
-            Told::Amount(amount) => Some(amount),
-            Told::Ignored => {
-                env.notes.event(Note::OverrideIgnored);
-                None
-            }
-        }
+        metered::told(&offer, response.headers, env)
     }
 
     fn route<'a>(&self, env: &Env<'a>) -> Option<&'a Route> {
