@@ -1,0 +1,19 @@
+//! The database: SQLite in one file, or PostgreSQL for a fleet. The same SQL on both.
+//!
+//! Every change is one transaction whose first statement writes: it takes the lock of its tenant's row, so that changes of a tenant come
+//! one after another and `credit_transactions.seq` grows in their order.
+
+mod check;
+mod connect;
+mod journal;
+mod keys;
+mod limits;
+mod reservations;
+mod topups;
+
+pub use check::Findings;
+pub use connect::{Store, StoreError};
+pub use journal::{Filter, Kind, Transaction};
+pub use keys::{Adjusted, Key, NewKey, Tenant};
+pub use limits::Limits;
+pub use reservations::{Captured, NewReservation, Reserved};
