@@ -3,25 +3,45 @@
     missing_docs,
     unreachable_pub,
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::arithmetic_side_effects,
     clippy::indexing_slicing,
     clippy::panic
 )]
 
+#[path = "support/databases.rs"]
+mod databases;
 #[path = "support/payments.rs"]
 mod support;
 
 use std::sync::Arc;
 
-use support::{Facilitator, Memory, Script, ledger, payment, serve};
+use databases::Database;
+use sqlx::Row as _;
+use support::{Facilitator, Script, ledger, payment, serve};
 use x402_envoy::x402::{Payment, Refusal, Resource};
 use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::api::webhook::{Applied, Event, apply};
-use x402_ledger::payments::books::State;
+use x402_ledger::payments::books::{Books as _, State, Topup};
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Paying, Topups};
+use x402_ledger::store::{Filter, Kind, Store};
 
-async fn pay(topups: &Arc<Topups<Memory>>, tenant: &str, payment: &Payment) -> Outcome {
+on_both!(
+    a_payment_is_credited_once_with_its_receipt_as_often_as_it_is_sent,
+    what_is_no_tiers_price_never_reaches_the_facilitator,
+    a_refusal_frees_the_payment,
+    after_a_failure_it_is_pending_until_it_is_known,
+    after_garbage_it_is_pending_until_it_is_known,
+    a_ledger_that_dies_while_it_settles_is_succeeded_by_the_next,
+    a_used_nonce_proves_nothing_above_the_bound,
+    a_client_that_leaves_ends_no_settlement,
+    races_of_one_payment_are_credited_once,
+    any_amount_is_funded_once,
+    races_of_webhook_and_payment_are_credited_once,
+);
+
+async fn pay(topups: &Arc<Topups<Store>>, tenant: &str, payment: &Payment) -> Outcome {
     let offers = topups.offers().all();
     let resource = Resource {
         url: "https://api.example.com/v1/chat",
@@ -38,12 +58,61 @@ async fn pay(topups: &Arc<Topups<Memory>>, tenant: &str, payment: &Payment) -> O
     topups.pay(&paying).await.unwrap()
 }
 
-async fn world(script: &[Script]) -> (Arc<Facilitator>, Memory, Arc<Topups<Memory>>) {
+async fn world(database: &Database, script: &[Script]) -> (Arc<Facilitator>, Books, Arc<Topups<Store>>) {
     let facilitator = Arc::new(Facilitator::default());
     facilitator.script.lock().unwrap().extend(script);
     let url = serve(facilitator.clone()).await;
-    let books = Memory::default();
-    (facilitator, books.clone(), ledger(books, &url))
+    let topups = ledger(database.store.clone(), &url);
+    (facilitator, Books::of(database).await, topups)
+}
+
+/// What became of it all, past the state machine.
+#[derive(Clone)]
+struct Books(Database);
+
+impl Books {
+    /// With tenants a and b.
+    async fn of(database: &Database) -> Self {
+        for tenant in ["a", "b"] {
+            let sql = format!("INSERT INTO tenants (id, name, created_at) VALUES ('{tenant}', '', 0)");
+            database.run(&sql).await.unwrap();
+        }
+        Self(database.clone())
+    }
+
+    /// Every credit, as (tenant, micro-dollars), the latest first.
+    async fn credits(&self) -> Vec<(String, i64)> {
+        let topups = Filter {
+            kind: Some(Kind::X402Topup),
+            ..Filter::default()
+        };
+        let rows = self.0.store.transactions(&topups, 1_000).await.unwrap();
+        self.0.adds_up().await;
+        rows.into_iter().map(|row| (row.tenant, row.amount)).collect()
+    }
+
+    /// The only top-up that is not `created`.
+    async fn only(&self) -> Topup {
+        let rows = sqlx::query("SELECT id FROM topups WHERE state <> 'created'")
+            .fetch_all(&self.0.sql)
+            .await
+            .unwrap();
+        assert_eq!(rows.len(), 1);
+        self.0
+            .store
+            .topup(&rows[0].try_get::<String, _>(0).unwrap())
+            .await
+            .unwrap()
+            .unwrap()
+    }
+
+    /// As time passes: every lease has lapsed, and everything unknown is due.
+    async fn lapse(&self) {
+        self.0
+            .run("UPDATE topups SET next_attempt_at = 0, lease_until = CASE WHEN lease_until = 0 THEN 0 ELSE 1 END")
+            .await
+            .unwrap();
+    }
 }
 
 fn one(amount: i64) -> Vec<(String, i64)> {
@@ -57,9 +126,8 @@ fn refusal(outcome: &Outcome) -> Refusal {
     }
 }
 
-#[tokio::test]
-async fn a_payment_is_credited_once_with_its_receipt_as_often_as_it_is_sent() {
-    let (facilitator, books, topups) = world(&[]).await;
+async fn a_payment_is_credited_once_with_its_receipt_as_often_as_it_is_sent(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
     let paid = payment(1, 5_000_000);
     let first = pay(&topups, "a", &paid).await;
     assert!(
@@ -73,62 +141,66 @@ async fn a_payment_is_credited_once_with_its_receipt_as_often_as_it_is_sent() {
         "{first:?}"
     );
     assert_eq!(pay(&topups, "a", &paid).await, first);
-    assert_eq!((books.credits(), books.only().payload), (one(5_000_000), None));
+    assert_eq!((books.credits().await, books.only().await.payload), (one(5_000_000), None));
     assert_eq!(*facilitator.settle_calls.lock().unwrap(), 1);
     assert_eq!(refusal(&pay(&topups, "b", &paid).await), Refusal::NonceAlreadyUsed);
-    assert_eq!(books.credits().len(), 1);
+    assert_eq!(books.credits().await.len(), 1);
 }
 
-#[tokio::test]
-async fn what_is_no_tiers_price_never_reaches_the_facilitator() {
-    let (facilitator, books, topups) = world(&[]).await;
+async fn what_is_no_tiers_price_never_reaches_the_facilitator(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
     assert!(matches!(pay(&topups, "a", &payment(1, 2_000_000)).await, Outcome::Refused { .. }));
-    assert_eq!((*facilitator.verified.lock().unwrap(), books.credits().len()), (0, 0));
+    assert_eq!((*facilitator.verified.lock().unwrap(), books.credits().await.len()), (0, 0));
 }
 
-#[tokio::test]
-async fn a_refusal_frees_the_payment() {
-    let (_, books, topups) = world(&[Script::Refuse]).await;
+async fn a_refusal_frees_the_payment(database: Database) {
+    let (_, books, topups) = world(&database, &[Script::Refuse]).await;
     let paid = payment(1, 1_000_000);
     assert_eq!(refusal(&pay(&topups, "a", &paid).await), Refusal::InsufficientFunds);
-    let failed = books.only();
+    let failed = books.only().await;
     assert_eq!(
         (failed.state, failed.payload, failed.error.as_deref()),
         (State::Failed, None, Some("insufficient_funds"))
     );
     assert!(matches!(pay(&topups, "a", &paid).await, Outcome::Credited { .. }));
-    assert_eq!(books.credits(), one(1_000_000));
+    assert_eq!(books.credits().await, one(1_000_000));
 }
 
-#[tokio::test]
-async fn what_is_unknown_is_pending_until_it_is_known() {
-    for script in [Script::Fail, Script::Garbage] {
-        let (facilitator, books, topups) = world(&[script]).await;
-        assert_eq!(pay(&topups, "a", &payment(1, 1_000_000)).await, Outcome::Pending, "{script:?}");
-        let unknown = books.only();
-        assert_eq!((unknown.state, unknown.payload.is_some()), (State::Unknown, true));
-        assert_eq!(sweep(&topups).await.unwrap(), 0, "it is not due yet");
-        books.lapse();
-        assert_eq!(sweep(&topups).await.unwrap(), 1);
-        assert_eq!((books.credits(), facilitator.moved.lock().unwrap().len()), (one(1_000_000), 1));
-        books.lapse();
-        assert_eq!((sweep(&topups).await.unwrap(), books.credits().len()), (0, 1));
-    }
+async fn after_a_failure_it_is_pending_until_it_is_known(database: Database) {
+    is_pending_until_it_is_known(&database, Script::Fail).await;
 }
 
-#[tokio::test]
-async fn a_used_nonce_proves_nothing_above_the_bound() {
-    let (_, books, topups) = world(&[Script::Fail]).await;
+async fn after_garbage_it_is_pending_until_it_is_known(database: Database) {
+    is_pending_until_it_is_known(&database, Script::Garbage).await;
+}
+
+async fn is_pending_until_it_is_known(database: &Database, script: Script) {
+    let (facilitator, books, topups) = world(database, &[script]).await;
+    assert_eq!(pay(&topups, "a", &payment(1, 1_000_000)).await, Outcome::Pending, "{script:?}");
+    let unknown = books.only().await;
+    assert_eq!((unknown.state, unknown.payload.is_some()), (State::Unknown, true));
+    assert_eq!(sweep(&topups).await.unwrap(), 0, "it is not due yet");
+    books.lapse().await;
+    assert_eq!(sweep(&topups).await.unwrap(), 1);
+    assert_eq!(
+        (books.credits().await, facilitator.moved.lock().unwrap().len()),
+        (one(1_000_000), 1)
+    );
+    books.lapse().await;
+    assert_eq!((sweep(&topups).await.unwrap(), books.credits().await.len()), (0, 1));
+}
+
+async fn a_used_nonce_proves_nothing_above_the_bound(database: Database) {
+    let (_, books, topups) = world(&database, &[Script::Fail]).await;
     let paid = payment(1, 5_000_000);
     for _ in 0..3 {
         assert_eq!(pay(&topups, "a", &paid).await, Outcome::Pending);
     }
-    assert_eq!((books.only().state, books.credits().len()), (State::Unknown, 0));
+    assert_eq!((books.only().await.state, books.credits().await.len()), (State::Unknown, 0));
 }
 
-#[tokio::test]
-async fn a_client_that_leaves_ends_no_settlement() {
-    let (facilitator, books, topups) = world(&[Script::Wait]).await;
+async fn a_client_that_leaves_ends_no_settlement(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[Script::Wait]).await;
     let paid = payment(1, 1_000_000);
     let request = tokio::spawn({
         let (topups, paid) = (topups.clone(), paid.clone());
@@ -139,44 +211,43 @@ async fn a_client_that_leaves_ends_no_settlement() {
     assert!(request.await.unwrap_err().is_cancelled());
     facilitator.go.notify_one();
     assert!(matches!(pay(&topups, "a", &paid).await, Outcome::Credited { .. }));
-    assert_eq!((books.credits(), *facilitator.settle_calls.lock().unwrap()), (one(1_000_000), 1));
+    assert_eq!(
+        (books.credits().await, *facilitator.settle_calls.lock().unwrap()),
+        (one(1_000_000), 1)
+    );
 }
 
-#[test]
-fn a_ledger_that_dies_while_it_settles_is_succeeded_by_the_next() {
-    let runtime = || {
-        tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .unwrap()
-    };
-    let (outside, first) = (runtime(), runtime());
-    let facilitator = Arc::new(Facilitator::default());
+async fn a_ledger_that_dies_while_it_settles_is_succeeded_by_the_next(database: Database) {
+    let (facilitator, books) = (Arc::new(Facilitator::default()), Books::of(&database).await);
     facilitator.script.lock().unwrap().push_back(Script::Wait);
-    let url = outside.block_on(serve(facilitator.clone()));
-    let (books, paid) = (Memory::default(), payment(1, 1_000_000));
-    let dying = ledger(books.clone(), &url);
+    let url = serve(facilitator.clone()).await;
+    let paid = payment(1, 1_000_000);
+    // With a runtime and connections of its own, which end with it.
+    let first = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
     first.spawn({
-        let paid = paid.clone();
-        async move { pay(&dying, "a", &paid).await }
+        let (paid, url, at) = (paid.clone(), url.clone(), database.url.clone());
+        async move { pay(&ledger(Store::open(&at, 2).await.unwrap(), &url), "a", &paid).await }
     });
-    outside.block_on(facilitator.arrived.notified());
+    facilitator.arrived.notified().await;
     // The money has moved, and nothing says so.
     first.shutdown_background();
-    assert_eq!((books.only().state, books.credits().len()), (State::Processing, 0));
-    books.lapse();
-    outside.block_on(async {
-        let next = ledger(books.clone(), &url);
-        assert_eq!(sweep(&next).await.unwrap(), 1);
-        assert!(matches!(pay(&next, "a", &paid).await, Outcome::Credited { .. }));
-    });
-    assert_eq!((books.credits(), facilitator.moved.lock().unwrap().len()), (one(1_000_000), 1));
+    assert_eq!((books.only().await.state, books.credits().await.len()), (State::Processing, 0));
+    books.lapse().await;
+    let next = ledger(database.store.clone(), &url);
+    assert_eq!(sweep(&next).await.unwrap(), 1);
+    assert!(matches!(pay(&next, "a", &paid).await, Outcome::Credited { .. }));
+    assert_eq!(
+        (books.credits().await, facilitator.moved.lock().unwrap().len()),
+        (one(1_000_000), 1)
+    );
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn races_of_one_payment_are_credited_once() {
-    let (facilitator, books, topups) = world(&[]).await;
+async fn races_of_one_payment_are_credited_once(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
     for round in 1..=50u8 {
         let paid = payment(round, 1_000_000);
         let racing = || {
@@ -187,14 +258,13 @@ async fn races_of_one_payment_are_credited_once() {
         for outcome in [one.await.unwrap(), two.await.unwrap()] {
             assert!(matches!(outcome, Outcome::Credited { .. }), "{outcome:?}");
         }
-        assert_eq!(books.credits().len(), usize::from(round));
+        assert_eq!(books.credits().await.len(), usize::from(round));
         assert_eq!(*facilitator.settle_calls.lock().unwrap(), u32::from(round));
     }
 }
 
-#[tokio::test]
-async fn any_amount_is_funded_once() {
-    let (_, books, topups) = world(&[]).await;
+async fn any_amount_is_funded_once(database: Database) {
+    let (_, books, topups) = world(&database, &[]).await;
     let ask = async |tenant: &str, amount: &str, intent: Option<&str>, header: &str| {
         let headers = [(&b"payment-signature"[..], header.as_bytes())];
         let funding = Funding {
@@ -242,12 +312,11 @@ async fn any_amount_is_funded_once() {
     assert!(headers.iter().any(|(name, _)| *name == "payment-response"));
     assert_eq!(ask("a", "12.34", None, &paid).await.1, body);
     assert_eq!(ask("a", "12.34", Some(id), &support::header(10, 12_340_000)).await.0, 200);
-    assert_eq!(books.credits(), one(12_340_000));
+    assert_eq!(books.credits().await, one(12_340_000));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn races_of_webhook_and_payment_are_credited_once() {
-    let (_, books, topups) = world(&[]).await;
+async fn races_of_webhook_and_payment_are_credited_once(database: Database) {
+    let (_, books, topups) = world(&database, &[]).await;
     for round in 1..=100u8 {
         let headers: &[(&[u8], &[u8])] = &[];
         let mut funding = Funding {
@@ -263,10 +332,15 @@ async fn races_of_webhook_and_payment_are_credited_once() {
             let data = serde_json::json!({"payment_intent_id": id, "amount": amount, "transaction": "0x1", "network": "eip155:84532"});
             serde_json::from_value(serde_json::json!({"id": "evt_1", "type": "payment_intent.succeeded", "data": data})).unwrap()
         };
-        assert_eq!(apply(&books, &event("2.00"), 0).await.unwrap(), Applied::OtherAmount);
+        assert_eq!(apply(&database.store, &event("2.00"), 0).await.unwrap(), Applied::OtherAmount);
         let said = tokio::spawn({
-            let (books, event) = (books.clone(), event("1.00"));
-            async move { [apply(&books, &event, 0).await.unwrap(), apply(&books, &event, 0).await.unwrap()] }
+            let (database, event) = (database.clone(), event("1.00"));
+            async move {
+                [
+                    apply(&database.store, &event, 0).await.unwrap(),
+                    apply(&database.store, &event, 0).await.unwrap(),
+                ]
+            }
         });
         let header = support::header(round, 1_000_000);
         let headers = [(&b"payment-signature"[..], header.as_bytes())];
@@ -274,6 +348,6 @@ async fn races_of_webhook_and_payment_are_credited_once() {
         fund(&topups, &funding).await.unwrap();
         assert_eq!(said.await.unwrap(), [Applied::Done; 2]);
         assert_eq!(fund(&topups, &funding).await.unwrap().status, 200);
-        assert_eq!(books.credits().len(), usize::from(round));
+        assert_eq!(books.credits().await.len(), usize::from(round));
     }
 }

@@ -1,7 +1,7 @@
-//! Payments signed with alloy, a facilitator that answers as it is told, and books in memory.
+//! Payments signed with alloy, and a facilitator that answers as it is told.
+#![allow(dead_code)] // each test takes what it needs
 
-use std::collections::{BTreeMap, VecDeque};
-use std::convert::Infallible;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use alloy_primitives::{Address, B256, U256, address};
@@ -15,11 +15,11 @@ use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use x402_envoy::x402::{Payment, decode};
-use x402_ledger::payments::books::{Begin, Books, NewTopup, State, Topup, TopupReceipt};
 use x402_ledger::payments::cipher::Cipher;
 use x402_ledger::payments::facilitator::Facilitators;
 use x402_ledger::payments::offers::Offers;
 use x402_ledger::payments::topup::{Topups, now_ms};
+use x402_ledger::store::Store;
 
 alloy_sol_types::sol! {
     struct TransferWithAuthorization {
@@ -150,159 +150,8 @@ pub async fn serve(facilitator: Arc<Facilitator>) -> String {
     format!("http://{address}")
 }
 
-/// Books in memory: one lock is one database transaction.
-#[derive(Clone, Default)]
-pub struct Memory(Arc<Mutex<Kept>>);
-
-#[derive(Default)]
-struct Kept {
-    topups: BTreeMap<String, Topup>,
-    claims: BTreeMap<String, String>,
-    due: BTreeMap<String, i64>,
-    credits: Vec<(String, i64)>,
-}
-
-impl Memory {
-    /// Every credit, as (tenant, micro-dollars).
-    pub fn credits(&self) -> Vec<(String, i64)> {
-        self.0.lock().unwrap().credits.clone()
-    }
-
-    /// The only top-up that is not `created`.
-    pub fn only(&self) -> Topup {
-        let kept = self.0.lock().unwrap();
-        let mut begun = kept.topups.values().filter(|topup| topup.state != State::Created);
-        let only = begun.next().unwrap().clone();
-        assert_eq!(begun.next(), None);
-        only
-    }
-
-    /// As time passes: every lease has lapsed, and everything unknown is due.
-    pub fn lapse(&self) {
-        let mut kept = self.0.lock().unwrap();
-        kept.topups
-            .values_mut()
-            .for_each(|topup| topup.lease_until = topup.lease_until.map(|_| 0));
-        kept.due.values_mut().for_each(|due| *due = 0);
-    }
-
-    fn change(&self, id: &str, change: impl FnOnce(&mut Kept, &mut Topup) -> bool) -> bool {
-        let mut kept = self.0.lock().unwrap();
-        let Some(mut topup) = kept.topups.remove(id) else { return false };
-        let done = change(&mut kept, &mut topup);
-        kept.topups.insert(id.to_owned(), topup);
-        done
-    }
-}
-
-impl Books for Memory {
-    type Error = Infallible;
-
-    async fn create_topup(&self, new: &NewTopup, _: i64) -> Result<(), Infallible> {
-        let topup = Topup {
-            id: new.id.clone(),
-            tenant: new.tenant.clone(),
-            amount: new.amount,
-            state: State::Created,
-            payload: None,
-            requirements: None,
-            resource: new.resource.clone(),
-            network: None,
-            payer: None,
-            transaction: None,
-            error: None,
-            attempts: 0,
-            lease_until: None,
-        };
-        self.0.lock().unwrap().topups.insert(new.id.clone(), topup);
-        Ok(())
-    }
-
-    async fn topup(&self, id: &str) -> Result<Option<Topup>, Infallible> {
-        Ok(self.0.lock().unwrap().topups.get(id).cloned())
-    }
-
-    async fn topup_by_claim(&self, claim: &str) -> Result<Option<Topup>, Infallible> {
-        let kept = self.0.lock().unwrap();
-        Ok(kept.claims.get(claim).and_then(|id| kept.topups.get(id)).cloned())
-    }
-
-    async fn begin_settlement(&self, id: &str, begin: &Begin, _: i64) -> Result<bool, Infallible> {
-        Ok(self.change(id, |kept, topup| {
-            if topup.state != State::Created || kept.claims.contains_key(&begin.claim) {
-                return false;
-            }
-            kept.claims.insert(begin.claim.clone(), id.to_owned());
-            topup.state = State::Processing;
-            topup.payload = Some(begin.payload.clone());
-            topup.requirements = Some(begin.requirements.clone());
-            (topup.network, topup.payer) = (Some(begin.network.clone()), Some(begin.payer.clone()));
-            topup.lease_until = Some(begin.lease_until);
-            topup.attempts = 1;
-            true
-        }))
-    }
-
-    async fn resume_settlement(&self, id: &str, lease_until: i64, now: i64) -> Result<bool, Infallible> {
-        Ok(self.change(id, |_, topup| {
-            let lapsed = topup.lease_until.is_none_or(|until| until <= now);
-            let free = topup.state == State::Unknown || (topup.state == State::Processing && lapsed);
-            if free {
-                (topup.state, topup.lease_until) = (State::Processing, Some(lease_until));
-                topup.attempts += 1;
-            }
-            free
-        }))
-    }
-
-    async fn settle_topup(&self, id: &str, receipt: &TopupReceipt, _: i64) -> Result<bool, Infallible> {
-        Ok(self.change(id, |kept, topup| {
-            if topup.state == State::Settled {
-                return false;
-            }
-            (topup.state, topup.payload) = (State::Settled, None);
-            topup.transaction = Some(receipt.transaction.clone());
-            kept.credits.push((topup.tenant.clone(), topup.amount));
-            true
-        }))
-    }
-
-    async fn fail_topup(&self, id: &str, error: &str, used_up: bool, _: i64) -> Result<bool, Infallible> {
-        Ok(self.change(id, |kept, topup| {
-            if topup.state == State::Settled {
-                return false;
-            }
-            (topup.state, topup.payload, topup.error) = (State::Failed, None, Some(error.to_owned()));
-            if !used_up {
-                kept.claims.retain(|_, owner| owner != id);
-            }
-            true
-        }))
-    }
-
-    async fn unknown_topup(&self, id: &str, next: i64, _: i64) -> Result<bool, Infallible> {
-        Ok(self.change(id, |kept, topup| {
-            if topup.state == State::Processing {
-                (topup.state, topup.lease_until) = (State::Unknown, None);
-                kept.due.insert(id.to_owned(), next);
-            }
-            topup.state == State::Unknown
-        }))
-    }
-
-    async fn due_topups(&self, now: i64, _: i64) -> Result<Vec<Topup>, Infallible> {
-        let kept = self.0.lock().unwrap();
-        let is_due = |topup: &&Topup| match topup.state {
-            State::Unknown => kept.due.get(&topup.id).is_none_or(|due| *due <= now),
-            State::Processing => topup.lease_until.is_none_or(|until| until <= now),
-            _ => false,
-        };
-        Ok(kept.topups.values().filter(is_due).cloned().collect())
-    }
-}
-
 /// A ledger on these books, which asks the facilitator at this URL; tiers of $1 and $5.
-pub fn ledger(books: Memory, url: &str) -> Arc<Topups<Memory>> {
+pub fn ledger(store: Store, url: &str) -> Arc<Topups<Store>> {
     let document = json!({
         "pay_to": {"eip155": SELLER.to_string()},
         "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
@@ -310,5 +159,5 @@ pub fn ledger(books: Memory, url: &str) -> Arc<Topups<Memory>> {
     });
     let offers = Offers::new(document.as_object().unwrap(), &["$1".to_owned(), "$5".to_owned()], "$100").unwrap();
     let facilitators = Arc::new(Facilitators::new(Arc::new(offers.config.clone())).unwrap());
-    Topups::new(books, offers, facilitators, Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16])
+    Topups::new(store, offers, facilitators, Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16])
 }
