@@ -1,6 +1,8 @@
-//! The parts of x402-ledger, the service that is to sell prepaid credits, which settle top-ups: what is offered, who settles it, and how it
-//! is credited once. What keeps the books and listens is still to come: docs/LEDGER.md says what the filter will ask of it.
+//! x402-ledger: sells prepaid credits to whoever has an API key, for x402-envoy's filter. See docs/CREDITS.md and docs/LEDGER.md.
 
 pub mod api;
+pub mod cli;
 pub mod payments;
+pub mod serve;
+pub mod settings;
 pub mod store;

@@ -1,7 +1,7 @@
 //! Durations: a whole number and a unit.
 
 /// Milliseconds of `500ms`, `5s`, `10m` or `1h`; `None` for any other text, or more than 64 bits hold.
-pub(super) fn parse_milliseconds(text: &str) -> Option<u64> {
+pub fn parse_milliseconds(text: &str) -> Option<u64> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit())?;
     let (number, unit) = text.split_at_checked(unit_at)?;
     let factor = match unit {

@@ -34,6 +34,7 @@ pub use compiled::{
     Access, AccountLimits, BodyStyle, Bypass, ChallengeStyle, Config, Credits, Facilitator, PayerLimits, PaymentIdentifier, PreCheck,
     Redeliver, SettlementPolicy, SmartWalletPolicy,
 };
+pub use duration::parse_milliseconds;
 pub use error::ConfigError;
 pub use secret::Secret;
 pub use wire_struct::json_text;

@@ -32,7 +32,7 @@ pub enum SignatureError {
 /// {"id": "evt_…", "type": "payment_intent.succeeded",
 ///  "data": {"payment_intent_id": "pi_…", "amount": "10.00", "transaction": "0x…", "network": "eip155:8453", "payer": "0x…"}}
 /// ```
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 pub struct Event {
     /// The event's own; a repeated one changes nothing, for crediting happens once per intent.
     pub id: String,
@@ -44,7 +44,7 @@ pub struct Event {
 }
 
 /// What happened to an intent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
 pub enum Kind {
     /// It was paid.
     #[serde(rename = "payment_intent.succeeded")]
@@ -55,7 +55,7 @@ pub enum Kind {
 }
 
 /// An intent and its payment.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, utoipa::ToSchema)]
 pub struct Data {
     /// `pi_…`
     pub payment_intent_id: String,

@@ -183,6 +183,6 @@ fn url(facilitator: &Facilitator) -> String {
 }
 
 /// The time in Unix seconds.
-pub(super) fn now_seconds() -> u64 {
+pub fn now_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -14,6 +14,7 @@ mod topups;
 pub use check::Findings;
 pub use connect::{Store, StoreError};
 pub use journal::{Filter, Kind, Transaction};
+pub(crate) use keys::hash;
 pub use keys::{Adjusted, Key, NewKey, Tenant};
 pub use limits::Limits;
 pub use reservations::{Captured, NewReservation, Reserved};

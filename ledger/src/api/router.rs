@@ -1,0 +1,68 @@
+//! Paths and what answers them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+use utoipa::openapi::{Components, Info, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::auth::Tokens;
+use super::{admin, billing, data_path, operations};
+use crate::payments::topup::Topups;
+use crate::store::Store;
+
+/// What answers requests. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The books.
+    pub store: Store,
+    /// How payments become credits.
+    pub topups: Arc<Topups<Store>>,
+    /// Who may call.
+    pub tokens: Tokens,
+    /// How long a reservation lasts that nothing is heard of, in milliseconds.
+    pub reservation_ttl_ms: i64,
+}
+
+fn described() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(data_path::reserve))
+        .routes(routes!(data_path::capture))
+        .routes(routes!(billing::fund))
+        .routes(routes!(billing::settle))
+        .routes(routes!(billing::receive))
+        .routes(routes!(billing::balance))
+        .routes(routes!(billing::list))
+        .routes(routes!(admin::create_tenant, admin::tenants))
+        .routes(routes!(admin::tenant))
+        .routes(routes!(admin::create_key, admin::keys))
+        .routes(routes!(admin::revoke_key))
+        .routes(routes!(admin::adjust))
+        .routes(routes!(admin::list))
+        .routes(routes!(operations::health))
+        .routes(routes!(operations::ready))
+}
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let (router, _) = described().split_for_parts();
+    router
+        .route("/openapi.json", get(operations::description))
+        .fallback(operations::nothing)
+        .with_state(app)
+}
+
+/// Its description, made from the code.
+pub fn openapi() -> OpenApi {
+    let (_, mut described) = described().split_for_parts();
+    described.info = Info::new("x402-ledger", env!("CARGO_PKG_VERSION"));
+    described.info.description = Some("Prepaid credits for x402-envoy: balances, top-ups, reservations.".to_owned());
+    let components = described.components.get_or_insert_with(Components::new);
+    for name in ["api_key", "data_path", "admin"] {
+        components.add_security_scheme(name, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
+    }
+    described
+}

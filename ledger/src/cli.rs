@@ -1,0 +1,285 @@
+//! What can be asked of it on the command line.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use serde_json::Map;
+
+use crate::api::{Tokens, csv, openapi, signed_micros};
+use crate::payments::offers::dollars;
+use crate::payments::topup::now_ms;
+use crate::serve::{ServeError, serve};
+use crate::settings::{self, Settings, SettingsError};
+use crate::store::{Adjusted, Filter, Store, StoreError};
+
+/// How many rows of an export are read at a time.
+const PAGE: i64 = 1_000;
+
+/// Prepaid credits for x402-envoy.
+///
+/// Secrets come from the environment, or from files named there with _FILE: X402_LEDGER_TOKEN (Envoy's), X402_LEDGER_KEY (64 hexadecimal
+/// digits, encrypts open payments), X402_LEDGER_ADMIN_TOKEN and X402_LEDGER_WEBHOOK_SECRET (each turns its API on), X402_LEDGER_DATABASE_URL.
+#[derive(Debug, Parser)]
+#[command(version)]
+pub struct Cli {
+    /// The configuration.
+    #[arg(long, env = "X402_LEDGER_CONFIG", default_value = "ledger.yaml", global = true)]
+    config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve, until SIGTERM or SIGINT.
+    Serve,
+    /// Add the whole journal up and compare every balance; fails if one differs.
+    Check,
+    /// Tenants: who has a balance.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+    /// API keys.
+    #[command(subcommand)]
+    Key(KeyCommand),
+    /// Give credits by hand, or take them (an amount that begins with -).
+    Adjust {
+        /// ten_…
+        tenant: String,
+        /// Dollars, such as 10.00 or -2.50.
+        #[arg(allow_hyphen_values = true)]
+        amount: String,
+        /// Yours, unique: the same adjustment said again is done once.
+        #[arg(long)]
+        reference: String,
+        /// Why: it is kept in the journal.
+        #[arg(long)]
+        reason: String,
+    },
+    /// The journal as CSV, the latest first.
+    Export {
+        /// Of this tenant alone.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Not before this time, in Unix milliseconds.
+        #[arg(long)]
+        since: Option<i64>,
+        /// Before this time, in Unix milliseconds.
+        #[arg(long)]
+        until: Option<i64>,
+    },
+    /// The API's description, as OpenAPI in JSON.
+    Openapi,
+    /// Make a value for X402_LEDGER_KEY.
+    Keygen,
+}
+
+#[derive(Debug, Subcommand)]
+enum TenantCommand {
+    /// Make one; prints its id.
+    Create {
+        /// For people.
+        name: String,
+    },
+    /// All of them: id, available and reserved dollars, name.
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeyCommand {
+    /// Make one; prints it, this once.
+    Create {
+        /// ten_…
+        tenant: String,
+        /// For people.
+        #[arg(long, default_value = "")]
+        label: String,
+    },
+    /// A tenant's keys: id, state, label.
+    List {
+        /// ten_…
+        tenant: String,
+    },
+    /// End a key's use at once.
+    Revoke {
+        /// key_…
+        key: String,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// See there.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// See there.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+    /// The system gives no threads, no signals, or no output.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// What was asked for is not so; said for people.
+    #[error("{0}")]
+    Not(String),
+}
+
+/// Does what was asked.
+///
+/// # Errors
+///
+/// [`CliError`].
+pub fn run(cli: Cli) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async_run(cli))
+}
+
+async fn async_run(cli: Cli) -> Result<(), CliError> {
+    match cli.command {
+        Command::Openapi => {
+            let text = openapi().to_pretty_json().map_err(|error| CliError::Not(error.to_string()))?;
+            return print(&format!("{text}\n"));
+        }
+        Command::Keygen => {
+            let mut key = [0u8; 32];
+            getrandom::fill(&mut key).map_err(|_| StoreError::Random)?;
+            return print(&format!("{}\n", hex::encode(key)));
+        }
+        _ => {}
+    }
+    let url = settings::secret("X402_LEDGER_DATABASE_URL")?;
+    // A command that needs the database alone does with its URL alone.
+    let document = match settings::read(&cli.config) {
+        Err(SettingsError::File { .. }) if url.is_some() && !matches!(cli.command, Command::Serve) => Map::new(),
+        read => read?,
+    };
+    if let Command::Serve = cli.command {
+        // Mistakes first: nothing is opened for a configuration that cannot be used.
+        let settings = Settings::new(&document)?;
+        let cipher = settings::cipher()?;
+        let tokens = Tokens::new(
+            &settings::required("X402_LEDGER_TOKEN")?,
+            settings::secret("X402_LEDGER_ADMIN_TOKEN")?.as_deref(),
+            settings::secret("X402_LEDGER_WEBHOOK_SECRET")?.as_deref(),
+        );
+        let (url, connections) = settings::database(&document, url)?;
+        let store = Store::open(&url, connections).await?;
+        return Ok(serve(store, settings, cipher, tokens, end()?).await?);
+    }
+    let (url, connections) = settings::database(&document, url)?;
+    let store = Store::open(&url, connections).await?;
+    let done = command(cli.command, &store).await;
+    store.close().await;
+    done
+}
+
+/// SIGTERM or SIGINT.
+fn end() -> Result<impl Future<Output = ()> + Send + 'static, CliError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+async fn command(command: Command, store: &Store) -> Result<(), CliError> {
+    match command {
+        Command::Check => {
+            let findings = store.check().await?;
+            if findings.wrong.is_empty() {
+                print(&format!("{findings}\n"))
+            } else {
+                Err(CliError::Not(findings.to_string()))
+            }
+        }
+        Command::Tenant(TenantCommand::Create { name }) => {
+            let id = store.create_tenant(&name, now_ms()).await?;
+            print(&format!("{id}\n"))
+        }
+        Command::Tenant(TenantCommand::List) => tenants(store).await,
+        Command::Key(KeyCommand::Create { tenant, label }) => {
+            let made = store.create_key(&tenant, &label, now_ms()).await?;
+            let made = made.ok_or_else(|| CliError::Not(format!("there is no tenant {tenant}")))?;
+            eprintln!("{} for {tenant}; it is stored hashed, and not shown again", made.id);
+            print(&format!("{}\n", made.key))
+        }
+        Command::Key(KeyCommand::List { tenant }) => {
+            for key in store.keys(&tenant).await? {
+                let state = if key.revoked_at.is_some() { "revoked" } else { "active" };
+                print(&format!("{}\t{state}\t{}\n", key.id, key.label))?;
+            }
+            Ok(())
+        }
+        Command::Key(KeyCommand::Revoke { key }) => {
+            let revoked = store.revoke_key(&key, now_ms()).await?;
+            let none = || CliError::Not(format!("there is no key {key} that can be used"));
+            revoked.then_some(()).ok_or_else(none)
+        }
+        Command::Adjust {
+            tenant,
+            amount,
+            reference,
+            reason,
+        } => adjust(store, &tenant, &amount, &reference, &reason).await,
+        Command::Export { tenant, since, until } => {
+            let filter = Filter {
+                tenant,
+                since_ms: since,
+                until_ms: until,
+                ..Filter::default()
+            };
+            export(store, filter).await
+        }
+        // Done before there was a database.
+        Command::Serve | Command::Openapi | Command::Keygen => Ok(()),
+    }
+}
+
+async fn tenants(store: &Store) -> Result<(), CliError> {
+    let mut after = String::new();
+    loop {
+        let page = store.tenants(&after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(&last.id);
+        for tenant in &page {
+            let (available, reserved) = (dollars(tenant.available), dollars(tenant.reserved));
+            print(&format!("{}\t{available}\t{reserved}\t{}\n", tenant.id, tenant.name))?;
+        }
+    }
+}
+
+async fn adjust(store: &Store, tenant: &str, amount: &str, reference: &str, reason: &str) -> Result<(), CliError> {
+    let amount = signed_micros(amount)
+        .ok_or_else(|| CliError::Not("the amount has to be dollars such as 10.00 or -2.50, and not nothing".to_owned()))?;
+    match store.adjust(tenant, amount, reference, reason, now_ms()).await? {
+        Adjusted::Done { balance } => print(&format!("{} available\n", dollars(balance))),
+        Adjusted::NoTenant => Err(CliError::Not(format!("there is no tenant {tenant}"))),
+        Adjusted::TooLittle { balance } => Err(CliError::Not(format!("the tenant has {} dollars", dollars(balance)))),
+        Adjusted::OtherReference => Err(CliError::Not(format!("another adjustment has the reference {reference}"))),
+    }
+}
+
+async fn export(store: &Store, mut filter: Filter) -> Result<(), CliError> {
+    let mut first = true;
+    loop {
+        let page = store.transactions(&filter, PAGE).await?;
+        if page.is_empty() && !first {
+            return Ok(());
+        }
+        print(&csv(&page, first))?;
+        let Some(last) = page.last() else { return Ok(()) };
+        (filter.before, first) = (Some(last.seq), false);
+    }
+}
+
+fn print(text: &str) -> Result<(), CliError> {
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
