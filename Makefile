@@ -35,6 +35,10 @@ wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for
 	cargo build --release --lib --target wasm32-wasip1 --target-dir target/panic --features panic-switch
 	@node stack/optimise.mjs $(PANIC_BUILT) $(PANIC)
 
+.PHONY: ledger
+ledger: tools ## build the ledger, as tests and demo run it; `cargo build --profile ledger -p x402-ledger` is what to install
+	cargo build -p x402-ledger
+
 .PHONY: lint
 lint: ## formatting, and what clippy denies: whatever could panic
 	@rustup component add rustfmt clippy
@@ -57,7 +61,7 @@ mutations: ## make mistakes in a copy of the sources, and require that the simul
 	python3 tests/simulation/mutations.py
 
 .PHONY: test-envoy
-test-envoy: venv wasm wasm-panic ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
+test-envoy: venv wasm wasm-panic ledger ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
 	$(PYTEST) tests/e2e $(T)
 
 .PHONY: test-clients

@@ -25,6 +25,7 @@ LOCAL = ROOT / ".local"
 REQUIREMENTS = ROOT / "stack" / "requirements.txt"
 WASM = ROOT / "target" / "x402_envoy.wasm"
 PANIC_WASM = ROOT / "target" / "x402_envoy_panic.wasm"
+LEDGER = ROOT / "target" / "debug" / "x402-ledger"
 
 ENVOY_VERSION = "1.40.0"
 # What the smoke tests run on. 1.38.3 is left out: the package is built without a wasm VM.
@@ -74,6 +75,13 @@ def ensure_panic_wasm() -> Path:
     if not PANIC_WASM.exists():
         raise Missing(f"{PANIC_WASM.relative_to(ROOT)} is not there. Build it with `make wasm-panic`.")
     return PANIC_WASM
+
+
+def ensure_ledger() -> Path:
+    """The ledger, as `make test-native` has compiled it already."""
+    if not LEDGER.exists():
+        raise Missing(f"{LEDGER.relative_to(ROOT)} is not there. Build it with `make ledger`.")
+    return LEDGER
 
 
 def ensure_envoy(version: str = ENVOY_VERSION, use_path: bool = False) -> Path:

@@ -1,46 +1,33 @@
-"""A ledger that keeps balances in memory as docs/LEDGER.md says, and does as it is told."""
+"""The real ledger behind a relay, which keeps what the filter asks and fails where it is told to."""
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import json
 from typing import Any
+
+from stack.ledger import Account, Ledger as Service
 
 from .wire import Answer, Journal, Loop, Request, Server
 
 Json = dict[str, Any]
-OFFERS = {"status": 402, "headers": [["payment-required", "e30="], ["content-type", "application/json"], ["set-cookie", "a=b"]],
-          "body": json.dumps({"error": {"code": "insufficient_credits"}})}
-
-
-class Account:
-    """One key: what it has, and what became of its reservations."""
-
-    def __init__(self, balance: int) -> None:
-        self.balance = balance
-        self.held: dict[str, int] = {}
-        self.captured: dict[str, int] = {}
-
-    @property
-    def spent(self) -> int:
-        """All that was captured, in millionths of a dollar."""
-        return sum(self.captured.values())
+PREFIX = b"/books"
+HOP_BY_HOP = {b"connection", b"host", b"content-length", b"transfer-encoding", b"keep-alive"}
 
 
 class Ledger(Server):
     """See the module."""
 
-    def __init__(self, loop: Loop, journal: Journal) -> None:
-        self.accounts: dict[str, Account] = {}
+    def __init__(self, loop: Loop, journal: Journal, service: Service) -> None:
+        self.service = service
         self.calls: list[tuple[str, Json, Request]] = []
         self.fails: dict[str, int] = {}
         self.status = 500
         super().__init__(loop, journal)
 
-    def account(self, key: str, balance: int) -> Account:
-        """Opens one for a key, which itself is not kept."""
-        account = self.accounts[hashlib.sha256(key.encode()).hexdigest()] = Account(balance)
-        return account
+    def account(self, micros: int = 0) -> Account:
+        """A new tenant with so much."""
+        return self.service.account(micros)
 
     def heard(self, what: str) -> list[Json]:
         """The bodies of the calls of a kind."""
@@ -48,45 +35,35 @@ class Ledger(Server):
 
     async def answer(self, request: Request, answer: Answer) -> None:
         await self.read(request)
-        what = request.path.rsplit(b"/", 1)[-1].decode()
-        body = json.loads(request.body)
-        self.calls.append((what, body, request))
+        assert request.path.startswith(PREFIX), request.path
+        path = request.path.removeprefix(PREFIX)
+        what = path.rsplit(b"/", 1)[-1].decode()
+        if path.startswith(b"/internal/"):
+            self.calls.append((what, json.loads(request.body), request))
         if self.fails.get(what, 0) > 0:
             self.fails[what] -= 1
             await answer.whole(self.status, [], b'{"error":"disk full"}')
             return
-        said = self.reserve(body) if what == "reserve" else self.capture(body)
-        await answer.whole(said.pop("code", 200), [(b"content-type", b"application/json")], json.dumps(said).encode())
+        await answer.whole(*await self.ask(request, path))
 
-    def reserve(self, asked: Json) -> Json:
-        """In one step: the loop runs one of these at a time."""
-        account = self.accounts.get(asked["key"])
-        if account is None:
-            return {"outcome": "answer", "status": 401, "headers": [["content-type", "application/json"]], "body": '{"error":{"code":"invalid_api_key"}}'}
-        amount, receipt = int(asked["amount"]), None
-        if asked["headers"]:
-            account.balance += 1_000_000
-            receipt = ["payment-response", "e30="]
-        if asked["id"] in account.captured:
-            return {"outcome": "answer", "status": 409, "headers": [], "body": "{}"}
-        if account.balance < amount:
-            return {"outcome": "answer", **OFFERS}
-        account.balance -= amount
-        account.held[asked["id"]] = amount
-        return {"outcome": "reserved", "tenant": "ten_1", "balance": str(account.balance), "receipt": receipt}
-
-    def capture(self, asked: Json) -> Json:
-        """Once; a release of what is not there yet refuses it."""
-        due = int(asked["amount"])
-        for account in self.accounts.values():
-            if asked["id"] in account.held:
-                held = account.held.pop(asked["id"])
-                assert due <= held, (due, held)
-                account.balance += held - due
-                account.captured[asked["id"]] = due
-                return {"captured": str(due)}
-        if due == 0:
-            for account in self.accounts.values():
-                account.captured.setdefault(asked["id"], 0)
-            return {"captured": "0"}
-        return {"code": 404}
+    async def ask(self, request: Request, path: bytes) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+        """What the service says; 503 while it is not there."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.service.port)
+        except OSError:
+            return 503, [], b"{}"
+        fields = [(name, value) for name, value in request.headers if not name.startswith(b":") and name.lower() not in HOP_BY_HOP]
+        fields += [(b"host", b"ledger.test"), (b"connection", b"close"), (b"content-length", str(len(request.body)).encode())]
+        writer.write(request.method.encode() + b" " + path + b" HTTP/1.1\r\n")
+        writer.write(b"".join(name + b": " + value + b"\r\n" for name, value in fields) + b"\r\n" + request.body)
+        try:
+            head, _, body = (await reader.read(-1)).partition(b"\r\n\r\n")
+        except OSError:
+            return 503, [], b"{}"
+        finally:
+            writer.close()
+        if not head:
+            return 503, [], b"{}"
+        status, *lines = head.split(b"\r\n")
+        pairs = [line.partition(b": ") for line in lines]
+        return int(status.split()[1]), [(name, value) for name, _, value in pairs if name.lower() not in HOP_BY_HOP], body

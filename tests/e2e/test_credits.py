@@ -1,13 +1,15 @@
-"""Prepaid credits on a real Envoy: what the ledger is asked, what the backend gets, and what is captured in the end."""
+"""Prepaid credits on a real Envoy with the real ledger, on both of its databases: what it is asked, what the backend gets, what is charged."""
 
 import copy
-import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Iterator
 
 import pytest
 
 from stack.envoy import cluster, managers, with_filter_config
+from stack.ledger import Ledger as Service
+from stack.postgres import Postgres
 
 from .checks import alive, paid, refused, unpaid
 from .client import Closed
@@ -15,10 +17,12 @@ from .ledger import Ledger
 from .metered import PRICE, QUOTE
 from .metering import asks, chat, count, delta, stream, whole
 from .wire import eventually
-from .world import BASE, World, changed, dead_port, price
+from .world import BASE, MAIN, World, changed, dead_port, price
 
 ENTRY = {"cluster": "ledger", "url": "http://ledger.test/books", "timeout": "60s", "topup_timeout": "60s",
-         "headers": {"authorization": "Bearer of-envoy"}, "breaker": {"failures": 0}}
+         "headers": {"authorization": "Bearer of-nobody"}, "breaker": {"failures": 0}}
+# The default tiers.
+TIERS = ["1000000", "5000000", "10000000", "20000000"]
 ROUTES = [
     {"name": "paid", "match": {"path": "/paid"}, "price": price("0.01"), "accept": [BASE]},
     {"name": "upfront", "match": {"path": "/upfront"}, "price": price("0.01"), "accept": [BASE], "flow": "upfront"},
@@ -26,29 +30,43 @@ ROUTES = [
     {"name": "free", "match": {"path": "/free"}, "price": "free"},
 ]
 CHAT = "/v1/chat/completions"
-numbers = itertools.count(1)
 
 
-def config(**changes):
-    """Routes of each kind, paid from balances."""
+def config(ledger=None, **changes):
+    """Routes of each kind, paid from balances of this ledger."""
     access = {"dummy_api_keys": ["x402"], "credits": {"enabled": True}}
-    return changed(**{"routes": ROUTES, "access": access, "ledger": ENTRY, **changes})
+    token = {"headers": {"authorization": f"Bearer {ledger.service.token}"}} if ledger else {}
+    return changed(**{"routes": ROUTES, "access": access, "ledger": {**ENTRY, **token}, **changes})
 
 
-@pytest.fixture(scope="module")
-def ledger(worlds) -> Ledger:
-    return Ledger(worlds.loop, worlds.journal)
+def start(worlds, name, port, filter_config, **options):
+    """A world whose ledger is there."""
+    return worlds.world(name, filter_config, clusters=[cluster("nowhere", []), cluster("ledger", port)],
+                        ready=lambda world: world.call("/paid").status == 402, **options)
+
+
+def ledger_config(worlds):
+    """What is sold, and who settles it."""
+    return {"pay_to": MAIN["pay_to"], "accept": [BASE], "pre_check": MAIN["pre_check"], "public_url": "https://api.example.com",
+            "facilitators": [{"url": f"http://127.0.0.1:{worlds.facilitator.port}/api"}]}
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def ledger(request, worlds, tmp_path_factory) -> Iterator[Ledger]:
+    server = Postgres() if request.param == "postgres" else None
+    service = Service(tmp_path_factory.mktemp("ledger"), ledger_config(worlds), server and server.database())
+    found = Ledger(worlds.loop, worlds.journal, service)
+    found.name = request.param
+    yield found
+    assert "every balance is the sum" in service.command("check")
+    service.stop()
+    if server:
+        server.stop()
 
 
 @pytest.fixture(scope="module")
 def world(worlds, ledger) -> World:
-    return worlds.world("credits", config(), clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
-                        ready=lambda world: world.call("/paid").status == 402)
-
-
-@pytest.fixture
-def key() -> str:
-    return f"sk-canary-{next(numbers)}"
+    return start(worlds, f"credits-{ledger.name}", ledger.port, config(ledger))
 
 
 def bearer(key):
@@ -64,50 +82,68 @@ def called(world, key, path="/paid", headers=(), **more):
     return world.call(path, headers=[*bearer(key), *headers], **more)
 
 
-def test_a_key_pays_from_its_balance(world, ledger, key, protocol):
-    account = ledger.account(key, 25_000)
+def test_a_key_pays_from_its_balance(world, ledger, protocol):
+    account = ledger.account(25_000)
     for _ in range(2):
-        answer = called(world, key, protocol=protocol)
+        answer = called(world, account.key, protocol=protocol)
         assert answer.status == 200 and not answer.has_receipt
         assert answer.tokens("cache-control") & {"private"}
         seen = world.backend.one(answer.test_id)
         assert seen.header("authorization") is None
-        assert (seen.header("x-x402-payer"), seen.header("x-x402-network")) == ("ten_1", "credits")
+        assert (seen.header("x-x402-payer"), seen.header("x-x402-network")) == (account.tenant, "credits")
         assert (seen.header("x-x402-amount"), seen.header("x-x402-scheme")) == ("10000", "credits")
     settled(account, 20_000)
-    answer = called(world, key, protocol=protocol)
+    answer = called(world, account.key, protocol=protocol)
     assert answer.status == 402 and answer.json()["error"]["code"] == "insufficient_credits"
-    assert answer.all("payment-required") == ["e30="] and not answer.all("set-cookie")
+    assert [offer["amount"] for offer in answer.challenge["accepts"]] == TIERS
+    assert answer.challenge["resource"]["url"].endswith("/paid")
     assert world.reached(answer) == 0
     assert (account.balance, account.spent) == (5_000, 20_000)
 
 
-def test_the_flow_of_the_route_does_not_matter(world, ledger, key):
-    account = ledger.account(key, 10_000)
-    assert called(world, key, "/upfront").status == 200
+def test_the_flow_of_the_route_does_not_matter(world, ledger):
+    account = ledger.account(10_000)
+    assert called(world, account.key, "/upfront").status == 200
     settled(account, 10_000)
 
 
-def test_an_unknown_key_is_the_ledger_s_to_refuse(world, key):
-    answer = called(world, key)
-    assert answer.status == 401 and world.reached(answer) == 0
+def test_an_unknown_key_is_refused_with_and_without_a_payment(world):
+    """Nothing is settled for it."""
+    payment = world.payment("/paid")
+    for paying in (None, payment):
+        answer = world.call("/paid", headers=bearer("x402_unknown"), payment=paying)
+        assert answer.status == 401 and world.reached(answer) == 0
+        assert answer.json()["error"]["code"] == "invalid_api_key" and answer.all("www-authenticate") == ["Bearer"]
+    world.no_calls(payment)
 
 
-def test_only_the_hash_of_the_key_travels(world, ledger, key):
-    ledger.account(key, 10_000)
-    assert called(world, key).status == 200
+def test_a_revoked_key_is_unknown_at_once(world, ledger):
+    account = ledger.account(20_000)
+    assert called(world, account.key).status == 200
+    settled(account, 10_000)
+    [key] = ledger.service.admin("GET", f"/tenants/{account.tenant}/keys")
+    assert ledger.service.call("DELETE", f"/admin/v1/keys/{key['id']}", headers={"authorization": "Bearer of-nobody-here"})[0] == 401
+    ledger.service.command("key", "revoke", key["id"])
+    assert called(world, account.key).status == 401
+    assert account.balance == 10_000
+
+
+def test_only_the_hash_of_the_key_travels(world, ledger):
+    account = ledger.account(10_000)
+    assert called(world, account.key).status == 200
     for _, body, request in list(ledger.calls):
         text = json.dumps(body) + repr(vars(request))
-        assert "sk-canary" not in text
-        assert request.all("authorization") == ["Bearer of-envoy"]
+        assert account.key not in text
+        assert request.all("authorization") == [f"Bearer {ledger.service.token}"]
         assert request.path.startswith(b"/books/internal/v1/")
-    assert "sk-canary" not in world.envoy.log() and "of-envoy" not in world.envoy.log()
+    for log in (world.envoy.log(), ledger.service.logs()):
+        assert account.key not in log and ledger.service.token not in log
 
 
-def test_sixty_four_at_once_on_a_balance_for_ten(world, ledger, key):
-    account = ledger.account(key, 100_000)
+def test_sixty_four_at_once_on_a_balance_for_ten(world, ledger):
+    account = ledger.account(100_000)
     with ThreadPoolExecutor(64) as pool:
-        answers = list(pool.map(lambda _: called(world, key), range(64)))
+        answers = list(pool.map(lambda _: called(world, account.key), range(64)))
     assert sorted(answer.status for answer in answers) == [200] * 10 + [402] * 54
     assert sum(world.reached(answer) for answer in answers) == 10
     settled(account, 100_000)
@@ -115,27 +151,38 @@ def test_sixty_four_at_once_on_a_balance_for_ten(world, ledger, key):
 
 
 @pytest.mark.parametrize("does", [{"status": 400}, {"status": 500}, {"reset": "before"}, {"reset": "after"}])
-def test_a_failure_costs_nothing_unless_it_had_begun(world, ledger, key, does):
-    account = ledger.account(key, 10_000)
-    answer = called(world, key, does=does, may_close=True)
+def test_a_failure_costs_nothing_unless_it_had_begun(world, ledger, does):
+    account = ledger.account(10_000)
+    answer = called(world, account.key, does=does, may_close=True)
     assert isinstance(answer, Closed) or not answer.clean or answer.status >= 400
     begun = does.get("reset") == "after"
     settled(account, 10_000 if begun else 0)
     assert account.balance == (0 if begun else 10_000)
 
 
-def test_the_payment_goes_to_the_ledger_alone(world, ledger, key):
+def test_the_payment_goes_to_the_ledger_alone(world, ledger):
     """The same request again, with a payment and the key: topped up, and served from the new balance."""
-    account = ledger.account(key, 0)
-    assert called(world, key).status == 402
-    payment = world.payment("/paid")
-    answer = world.call("/paid", headers=bearer(key), payment=payment)
-    assert answer.status == 200 and answer.all("payment-response") == ["e30="]
-    assert world.count(payment, "verify") == world.count(payment, "settle") == 0
+    account = ledger.account()
+    assert called(world, account.key).status == 402
+    payment = world.payment("/paid", headers=bearer(account.key))
+    answer = called(world, account.key, payment=payment)
+    assert answer.status == 200 and answer.receipt["transaction"] and answer.receipt["success"]
+    for what in ("verify", "settle"):
+        [call] = world.facilitator.calls(payment.payload, what)
+        # The filter has a header that it says who it is with.
+        assert call.request.header("x-facilitator-key") is None
+        assert account.key not in repr(vars(call.request))
     assert world.backend.one(answer.test_id).header("payment-signature") is None
     settled(account, 10_000)
-    assert account.balance == 990_000
+    assert (account.funded, account.balance) == (1_000_000, 990_000)
     assert ledger.heard("reserve")[-1]["headers"] == [["payment-signature", payment.headers()[0][1]]]
+    # Sent again it credits nothing, and is served from the balance.
+    for _ in range(2):
+        answer = called(world, account.key, payment=payment)
+        assert answer.status == 200 and answer.receipt["transaction"]
+    settled(account, 30_000)
+    assert (account.funded, account.balance) == (1_000_000, 970_000)
+    assert world.count(payment, "settle") == 1
 
 
 def test_without_a_key_nothing_is_different(world, protocol):
@@ -146,11 +193,11 @@ def test_without_a_key_nothing_is_different(world, protocol):
 
 
 @pytest.mark.parametrize("usage, spent", [((211, 57), 1098), ((1, 1), 13), ((10**6, 10**6), QUOTE)])
-def test_tokens_are_counted_as_they_stream(world, ledger, key, usage, spent):
+def test_tokens_are_counted_as_they_stream(world, ledger, usage, spent):
     """The reader asks for the count in the client's name, which the client does not see, and lowers the limit that was quoted."""
-    account = ledger.account(key, 10_000)
+    account = ledger.account(10_000)
     asked = asks(chat())
-    asked["headers"] = [*asked["headers"], *bearer(key)]
+    asked["headers"] = [*asked["headers"], *bearer(account.key)]
     answer = world.call(CHAT, does=stream(delta("Hello"), count(*usage), "[DONE]", free=True), **asked)
     assert answer.status == 200 and b"Hello" in answer.body and b"[DONE]" in answer.body
     assert b"prompt_tokens" not in answer.body
@@ -160,38 +207,37 @@ def test_tokens_are_counted_as_they_stream(world, ledger, key, usage, spent):
     assert ledger.heard("reserve")[-1]["amount"] == str(QUOTE)
 
 
-def test_a_whole_answer_is_counted_too(world, ledger, key):
-    account = ledger.account(key, 10_000)
+def test_a_whole_answer_is_counted_too(world, ledger):
+    account = ledger.account(10_000)
     asked = asks({"max_tokens": 100, "messages": []})
-    asked["headers"] = [*asked["headers"], *bearer(key)]
+    asked["headers"] = [*asked["headers"], *bearer(account.key)]
     answer = world.call(CHAT, does=whole({"usage": {"prompt_tokens": 211, "completion_tokens": 20}}), **asked)
     assert answer.status == 200
     settled(account, 728)
 
 
-def test_what_is_due_is_told_again_until_it_is_heard(world, ledger, key):
-    account = ledger.account(key, 10_000)
+def test_what_is_due_is_told_again_until_it_is_heard(world, ledger):
+    account = ledger.account(10_000)
     ledger.fails["capture"] = 2
-    assert called(world, key).status == 200
+    assert called(world, account.key).status == 200
     settled(account, 10_000)
     assert ledger.fails["capture"] == 0
 
 
-def test_a_ledger_that_fails_serves_nobody_and_holds_nothing(world, ledger, key):
-    account = ledger.account(key, 10_000)
+def test_a_ledger_that_fails_serves_nobody_and_holds_nothing(world, ledger):
+    account = ledger.account(10_000)
     ledger.fails["reserve"] = 1
-    unpaid(world, called(world, key), 503, "ledger_unavailable")
+    unpaid(world, called(world, account.key), 503, "ledger_unavailable")
     asked = ledger.heard("reserve")[-1]["id"]
     eventually(lambda: {"id": asked, "amount": "0"} in ledger.heard("capture"), "it is given up")
     assert account.balance == 10_000
-    assert called(world, key).status == 200
+    assert called(world, account.key).status == 200
 
 
-def test_a_ledger_that_is_not_there(worlds, key):
+def test_a_ledger_that_is_not_there(worlds):
     """Requests with a key are refused; the others are served as ever."""
-    world = worlds.world("credits-down", config(), clusters=[cluster("nowhere", []), cluster("ledger", dead_port())],
-                         ready=lambda world: world.call("/paid").status == 402)
-    unpaid(world, called(world, key), 503, "ledger_unavailable")
+    world = start(worlds, "credits-down", dead_port(), config())
+    unpaid(world, called(world, "x402_any"), 503, "ledger_unavailable")
     payment = world.payment("/paid")
     paid(world, world.call("/paid", payment=payment), payment)
     assert world.metric("x402_reservations.outcome.unavailable") >= 1
@@ -199,16 +245,14 @@ def test_a_ledger_that_is_not_there(worlds, key):
 
 
 @pytest.mark.parametrize("status", [401, 500])
-def test_a_ledger_that_only_fails_is_left_alone(worlds, key, status):
+def test_a_ledger_that_only_fails_is_left_alone(worlds, status):
     """Such as one that does not know Envoy's token. Nothing is held, and the breaker opens: nobody asks it any more."""
-    ledger = Ledger(worlds.loop, worlds.journal)
+    ledger = Ledger(worlds.loop, worlds.journal, None)
     ledger.status, ledger.fails = status, {"reserve": 10**6, "capture": 10**6}
     entry = {**ENTRY, "breaker": {"failures": 5, "open": "10m"}}
-    world = worlds.world(f"credits-failing-{status}", config(ledger=entry), workers=1,
-                         clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
-                         ready=lambda world: world.call("/paid").status == 402)
+    world = start(worlds, f"credits-failing-{status}", ledger.port, changed(**{**config(), "ledger": entry}), workers=1)
     for _ in range(20):
-        unpaid(world, called(world, key), 503, "ledger_unavailable")
+        unpaid(world, called(world, "x402_any"), 503, "ledger_unavailable")
     # What is given up fails too, and counts.
     assert len(ledger.heard("reserve")) == 5 if status == 401 else 1 <= len(ledger.heard("reserve")) <= 5
     if status == 401:
@@ -216,25 +260,24 @@ def test_a_ledger_that_only_fails_is_left_alone(worlds, key, status):
     world.envoy.stop()
 
 
-def test_a_payment_that_nobody_can_read(world, ledger, key):
-    account = ledger.account(key, 10_000)
+def test_a_payment_that_nobody_can_read(world, ledger):
+    account = ledger.account(10_000)
     for value in (b"\xff\xfe", b"%%%", b"e30="):
-        answer = called(world, key, headers=[("payment-signature", value)])
+        answer = called(world, account.key, headers=[("payment-signature", value)])
         unpaid(world, answer, 400)
     assert account.balance == 10_000
 
 
 @pytest.mark.parametrize("what", ["filter", "VM"])
-def test_a_new_configuration_in_the_middle_of_an_answer(worlds, ledger, key, what):
+def test_a_new_configuration_in_the_middle_of_an_answer(worlds, ledger, what):
     """What is due is captured by the old one, however long the ledger does not listen; where the VM is another one, if it listens at once."""
-    world = worlds.world(f"credits-reload-{what}", config(), clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
-                         ready=lambda world: world.call("/paid").status == 402)
-    account = ledger.account(key, 20_000)
-    exchange, test_id = world.open("/paid", headers=bearer(key), does={"kind": "sse", "chunks": 2})
+    world = start(worlds, f"credits-reload-{what}-{ledger.name}", ledger.port, config(ledger))
+    account = ledger.account(20_000)
+    exchange, test_id = world.open("/paid", headers=bearer(account.key), does={"kind": "sse", "chunks": 2})
     world.backend.gate(test_id).await_reached()
     before, fails = len(ledger.heard("capture")), 2 if what == "filter" else 0
     if what == "filter":
-        changed_config = with_filter_config(world.envoy.config, config(pre_check={"clock_skew": "7s"}))
+        changed_config = with_filter_config(world.envoy.config, config(ledger, pre_check={"clock_skew": "7s"}))
     else:
         changed_config = another_vm(world)
     assert world.envoy.update(config=changed_config) is None
@@ -244,7 +287,7 @@ def test_a_new_configuration_in_the_middle_of_an_answer(worlds, ledger, key, wha
     exchange.close()
     settled(account, 10_000)
     assert len(ledger.heard("capture")) == before + 1 + fails
-    assert called(world, key).status == 200
+    assert called(world, account.key).status == 200
     settled(account, 20_000)
     alive(world)
 
@@ -259,21 +302,26 @@ def another_vm(world):
     return changed_config
 
 
-def test_limits_of_the_account_go_along(worlds, ledger, key):
-    limits = {"account": {"requests": 5, "window": "60s", "spend": "$2"}}
-    world = worlds.world("credits-limits", config(limits=limits), clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
-                         ready=lambda world: world.call("/paid").status == 402)
-    ledger.account(key, 10_000)
-    assert called(world, key).status == 200
-    assert ledger.heard("reserve")[-1]["limits"] == {"requests": 5, "window_ms": 60_000, "spend": "2000000"}
+def test_limits_of_the_account_go_along(worlds, ledger):
+    limits = {"account": {"requests": 3, "window": "24h", "spend": "$2"}}
+    world = start(worlds, f"credits-limits-{ledger.name}", ledger.port, config(ledger, limits=limits))
+    account, other = ledger.account(100_000), ledger.account(100_000)
+    for _ in range(3):
+        assert called(world, account.key).status == 200
+    assert ledger.heard("reserve")[-1]["limits"] == {"requests": 3, "window_ms": 86_400_000, "spend": "2000000"}
+    answer = called(world, account.key)
+    assert answer.status == 429 and answer.json()["error"]["code"] == "account_limit_exceeded"
+    assert 86_000 < int(answer.all("retry-after")[0]) <= 86_400 and world.reached(answer) == 0
+    assert called(world, other.key).status == 200
+    settled(account, 30_000)
 
 
-def test_off_is_as_if_it_were_not_there(worlds, ledger, key):
+def test_off_is_as_if_it_were_not_there(worlds, ledger):
     """Not one call, and a key excuses nobody from paying."""
     access = {"dummy_api_keys": ["x402"], "credits": {"enabled": False}}
-    world = worlds.world("credits-off", config(access=access), clusters=[cluster("nowhere", []), cluster("ledger", ledger.port)],
-                         ready=lambda world: world.call("/paid").status == 402)
+    world = start(worlds, f"credits-off-{ledger.name}", ledger.port, config(ledger, access=access))
     before = len(ledger.calls)
+    key = ledger.account(10_000).key
     refused(called(world, key), 402)
     payment = world.payment("/paid")
     answer = world.call("/paid", headers=bearer(key), payment=payment)
@@ -283,10 +331,10 @@ def test_off_is_as_if_it_were_not_there(worlds, ledger, key):
     assert not world.envoy.metrics(r"^x402_(reservations|captures|spent)")
 
 
-def test_it_is_counted(world, ledger, key):
-    ledger.account(key, 10_000)
+def test_it_is_counted(world, ledger):
+    account = ledger.account(10_000)
     spent = world.metric("x402_spent_credits")
-    assert called(world, key).status == 200
+    assert called(world, account.key).status == 200
     eventually(lambda: world.metric("x402_spent_credits") == spent + 10_000, "what was spent is counted")
     assert world.metric("x402_captures.outcome.captured") >= 1
     alive(world)

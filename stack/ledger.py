@@ -1,0 +1,148 @@
+"""A running x402-ledger, and what an operator asks of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from . import tools
+from .process import Process, free_port
+
+Json = dict[str, Any]
+MICROS = 1_000_000
+
+
+class Ledger:
+    """The service on a database; killed and started again it is the same one."""
+
+    def __init__(self, directory: Path, config: Json, database: str | None = None, log: str = "info") -> None:
+        """`config` is ledger.yaml without `listen`; `database` a URL, or None for a file of SQLite's."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.token = f"token-of-envoy-{self.port}"
+        self.webhook_secret = f"whsec-of-the-tests-{self.port}"
+        self.database = database or f"sqlite:{directory / 'ledger.db'}"
+        # YAML is a superset of JSON.
+        self.file = directory / "ledger.yaml"
+        self.file.write_text(json.dumps({"listen": f"127.0.0.1:{self.port}", **config}))
+        self.env = {
+            "X402_LEDGER_CONFIG": str(self.file), "X402_LEDGER_DATABASE_URL": self.database, "X402_LEDGER_LOG": log,
+            "X402_LEDGER_TOKEN": self.token, "X402_LEDGER_ADMIN_TOKEN": f"token-of-admins-{self.port}",
+            "X402_LEDGER_WEBHOOK_SECRET": self.webhook_secret, "X402_LEDGER_KEY": "5a" * 32,
+        }
+        self.start()
+
+    def start(self) -> None:
+        """Until it answers."""
+        self.process = Process([tools.ensure_ledger(), "serve"], self.directory / "ledger.log", name="x402-ledger", env=self.env)
+        self.process.wait_ready(self._ready)
+
+    def _ready(self) -> bool:
+        with urllib.request.urlopen(f"{self.url}/readyz", timeout=5) as answer:
+            return answer.status == 200
+
+    def kill(self) -> None:
+        """As a power cut would."""
+        os.kill(self.process.pid, signal.SIGKILL)
+        self.process.stop()
+
+    def stop(self) -> None:
+        """As an operator would."""
+        self.process.stop(grace=40)
+
+    def logs(self) -> str:
+        """All it has written."""
+        return self.process.output()
+
+    def call(self, method: str, path: str, body: Json | bytes | None = None, headers: Json | None = None) -> tuple[int, Json, Json]:
+        """Status, headers with names in lower case, and the JSON of the body."""
+        data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self.url}{path}", method=method, data=data,
+                                         headers={"content-type": "application/json", **(headers or {})})
+        try:
+            answer = urllib.request.urlopen(request, timeout=60)
+        except urllib.error.HTTPError as error:
+            answer = error
+        with answer:
+            text = answer.read()
+            found = {name.lower(): value for name, value in answer.headers.items()}
+            return answer.status, found, json.loads(text) if found.get("content-type") == "application/json" else {"text": text.decode()}
+
+    def admin(self, method: str, path: str, body: Json | None = None) -> Json:
+        """What the admin API answers; anything but success is an error."""
+        token = {"authorization": f"Bearer {self.env['X402_LEDGER_ADMIN_TOKEN']}"}
+        status, _, said = self.call(method, f"/admin/v1{path}", body, token)
+        assert status < 300, (status, said)
+        return said
+
+    def command(self, *words: str) -> str:
+        """What the command line says; a failure is an error."""
+        done = subprocess.run([tools.ensure_ledger(), *words], env={**os.environ, **self.env}, capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def account(self, micros: int = 0, name: str = "test") -> Account:
+        """A new tenant with a key and so many micro-dollars, given by hand."""
+        tenant = self.admin("POST", "/tenants", {"name": name})["id"]
+        key = self.admin("POST", f"/tenants/{tenant}/keys", {"label": name})["key"]
+        account = Account(self, tenant, key)
+        if micros:
+            account.give(micros)
+        return account
+
+
+class Account:
+    """A tenant and its key."""
+
+    def __init__(self, ledger: Ledger, tenant: str, key: str) -> None:
+        self.ledger = ledger
+        self.tenant = tenant
+        self.key = key
+
+    def give(self, micros: int) -> None:
+        """By hand."""
+        amount = f"{micros / MICROS:.6f}"
+        self.ledger.admin("POST", f"/tenants/{self.tenant}/adjustments", {"amount": amount, "reference": f"test-{time.time_ns()}", "reason": "a test"})
+
+    def _has(self, what: str) -> int:
+        return micros(self.ledger.admin("GET", f"/tenants/{self.tenant}")[what])
+
+    @property
+    def balance(self) -> int:
+        """What can be spent, in micro-dollars."""
+        return self._has("available")
+
+    @property
+    def held(self) -> int:
+        """What is reserved, in micro-dollars."""
+        return self._has("reserved")
+
+    def rows(self, kind: str = "") -> list[Json]:
+        """The journal, the latest first: at most 1000 rows."""
+        query = f"&kind={kind}" if kind else ""
+        return self.ledger.admin("GET", f"/transactions?limit=1000&tenant={self.tenant}{query}")["data"]
+
+    @property
+    def spent(self) -> int:
+        """All that was charged, in micro-dollars."""
+        return sum(micros(row["amount"]) for row in self.rows("usage"))
+
+    @property
+    def funded(self) -> int:
+        """All that came in by x402, in micro-dollars."""
+        return sum(micros(row["amount"]) for row in self.rows("x402_topup"))
+
+
+def micros(dollars: str) -> int:
+    """Micro-dollars of `1.50`."""
+    whole, _, part = dollars.partition(".")
+    return int(whole) * MICROS + int(part.ljust(6, "0"))
