@@ -12,7 +12,7 @@ help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
 
 .PHONY: demo
-demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 for a stream by the token, ONCE=1 ends by itself
+demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 for a stream by the token, CREDITS=1 for an API key's balance, ONCE=1 ends by itself
 	@python3 stack/demo.py
 
 .PHONY: test

@@ -2,7 +2,8 @@
 
 Builds it, brings up a local chain, the official facilitator, a backend and Envoy with envoy/demo.yaml, and pays for a
 chat completion with the official client. Stays up until Ctrl-C; with ONCE=1 it ends, with 0 if the payment arrived.
-With METERED=1 the completion is streamed, quoted for its limit, and charged for its tokens.
+With METERED=1 the completion is streamed, quoted for its limit, and charged for its tokens. With CREDITS=1 an API key's
+balance is topped up (envoy/credits.yaml, stack/demo_credits.py).
 Everything is on 127.0.0.1, and every process started here is stopped here. Standard library only.
 """
 
@@ -17,85 +18,24 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stack import tools  # noqa: E402
+from stack import demo_credits as credits, tools  # noqa: E402
 from stack.process import NotReady, Process, free_port, listening  # noqa: E402
+from stack.showing import (  # noqa: E402
+    RUN, Failed, color, commands, fetch, fresh, head, progress_done, run, say, wait, wait_for_end,
+)
 
 CONFIG = tools.ROOT / "envoy" / "demo.yaml"
-RUN = tools.LOCAL / "run" / "demo"
 # What envoy/demo.yaml and the programs of stack/ use when nobody else does.
-PORTS = {"gateway": 10000, "admin": 9901, "facilitator": 4022, "backend": 8081, "chain": 8545}
+PORTS = {"gateway": 10000, "admin": 9901, "facilitator": 4022, "backend": 8081, "chain": 8545, "ledger": 8402}
 PROMPT = '{"model": "demo", "messages": [{"role": "user", "content": "Say something worth paying for."}]}'
 METERED_PATH = "/metered/v1/chat/completions"
 METERED_PROMPT = f'{PROMPT[:-1]}, "max_tokens": 100, "stream": true, "stream_options": {{"include_usage": true}}}}'
-TTY = sys.stdout.isatty()
-STARTED = time.monotonic()
-
-
-class Failed(Exception):
-    """The demo cannot go on; the message says why and what to do."""
-
-
-def color(code: int, text: str) -> str:
-    return f"\x1b[{code}m{text}\x1b[0m" if TTY else text
-
-
-def say(text: str = "") -> None:
-    """A line with the time since the start."""
-    print(f"{color(2, f'{time.monotonic() - STARTED:6.1f}s')}  {text}" if text else "", flush=True)
-
-
-def head(text: str) -> None:
-    say()
-    say(color(1, text))
-
-
-def wait(what: str, process: Process, condition: Callable[[], object], deadline: float = 120.0) -> None:
-    """Wait for a condition while showing that we do; give up at once when the process ends."""
-    begun = time.monotonic()
-    shown = 0.0
-    while True:
-        try:
-            if condition():
-                break
-        except (OSError, ValueError):
-            pass
-        waited = time.monotonic() - begun
-        if not process.running():
-            raise Failed(f"{what}: it ended. Its last words ({process.log}):\n{process.tail(15)}")
-        if waited > deadline:
-            raise Failed(f"{what}: not ready after {deadline:.0f} s. Its last words ({process.log}):\n{process.tail(15)}")
-        if waited - shown >= (0.2 if TTY else 5.0):
-            shown = waited
-            progress(f"{what} … {waited:.0f} s  {last_line(process)}")
-        time.sleep(0.02)
-    progress_done()
-    say(f"{color(32, '✓')} {what} ({time.monotonic() - begun:.1f} s)")
-
-
-def last_line(process: Process) -> str:
-    lines = [line.strip() for line in process.tail(3).splitlines() if line.strip()]
-    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1])[:60] if lines else ""
-
-
-def progress(text: str) -> None:
-    if TTY:
-        print(f"\r\x1b[K         {color(2, text[:shutil.get_terminal_size().columns - 12])}", end="", flush=True)
-    else:
-        say(text)
-
-
-def progress_done() -> None:
-    if TTY:
-        print("\r\x1b[K", end="", flush=True)
 
 
 def prerequisites() -> None:
@@ -116,28 +56,6 @@ def prerequisites() -> None:
         raise Failed("missing:\n" + "\n".join(f"  - {item}" for item in missing))
 
 
-def run(what: str, argv: list[str], log: str) -> Process:
-    """Run a program to its end, with the last line it wrote as progress; it and its children end with us."""
-    process = Process(argv, log=fresh(log), name=argv[0], cwd=tools.ROOT)
-    begun = time.monotonic()
-    shown = 0.0
-    try:
-        while process.running():
-            waited = time.monotonic() - begun
-            if waited - shown >= (0.2 if TTY else 5.0):
-                shown = waited
-                progress(f"{what} … {waited:.0f} s  {last_line(process)}")
-            time.sleep(0.02)
-    finally:
-        progress_done()
-        if process.running():
-            os.killpg(process.pid, signal.SIGTERM)
-    if process.stop() != 0:
-        raise Failed(f"{what}: failed ({process.log}):\n{process.tail(30)}")
-    say(f"{color(32, '✓')} {what} ({time.monotonic() - begun:.1f} s)")
-    return process
-
-
 def envoy_binary() -> Path:
     """An Envoy from PATH (`envoy`, `func-e`), else the published package."""
     on_path = shutil.which("envoy") or shutil.which("func-e")
@@ -146,14 +64,6 @@ def envoy_binary() -> Path:
     found = re.search(r"/(\d+\.\d+\.\d+)", version)
     say(f"{color(32, '✓')} Envoy {found.group(1) if found else ''} ({binary if on_path else binary.relative_to(tools.ROOT)})")
     return binary
-
-
-def fresh(name: str) -> Path:
-    """A file of this run, empty."""
-    RUN.mkdir(parents=True, exist_ok=True)
-    path = RUN / name
-    path.unlink(missing_ok=True)
-    return path
 
 
 def ports() -> dict[str, int]:
@@ -165,26 +75,16 @@ def ports() -> dict[str, int]:
     return chosen
 
 
-def configuration(chosen: dict[str, int]) -> Path:
-    """envoy/demo.yaml, or a copy with the ports that were free."""
+def configuration(chosen: dict[str, int], config: Path) -> Path:
+    """One of envoy/, or a copy with the ports that were free."""
     if all(chosen[name] == usual for name, usual in PORTS.items() if name != "chain"):
-        return CONFIG
-    text = CONFIG.read_text()
+        return config
+    text = config.read_text()
     for name, usual in PORTS.items():
         text = re.sub(rf"(port_value: |127\.0\.0\.1:){usual}\b", rf"\g<1>{chosen[name]}", text)
-    copy = fresh("demo.yaml")
+    copy = fresh(config.name)
     copy.write_text(text)
     return copy
-
-
-def fetch(url: str, data: str | None = None) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body, whatever the status."""
-    request = urllib.request.Request(url, data=data.encode() if data else None, headers={"content-type": "application/json"})
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=20) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as answer:
-        return answer.code, dict(answer.headers), answer.read()
 
 
 def balance(chain: dict[str, Any], address: str) -> int:
@@ -209,14 +109,14 @@ def node(program: str, what: str, *options: str) -> tuple[Process, dict[str, Any
     return process, json.loads(ready()[0])
 
 
-def bring_up(chosen: dict[str, int], binary: Path, path: str, delay_ms: int) -> tuple[list[Process], dict[str, Any]]:
+def bring_up(chosen: dict[str, int], binary: Path, config: Path, path: str, delay_ms: int) -> tuple[list[Process], dict[str, Any]]:
     """All four programs, each ready before the next is started; the gateway quotes `path`. The backend streams with this delay."""
     chain, facts = node("chain.mjs", f"local chain with USDC on port {chosen['chain']}", "--port", str(chosen["chain"]))
     facilitator, _ = node("facilitator.mjs", f"official facilitator on port {chosen['facilitator']}",
                           "--port", str(chosen["facilitator"]), "--chain", f"{facts['chainId']}={facts['rpc']}")
     backend, _ = node("backend.mjs", f"OpenAI-compatible backend on port {chosen['backend']}", "--port", str(chosen["backend"]),
                       "--delay-ms", str(delay_ms))
-    envoy = Process([binary, "--config-path", configuration(chosen), "--disable-hot-restart", "--concurrency", "2",
+    envoy = Process([binary, "--config-path", configuration(chosen, config), "--disable-hot-restart", "--concurrency", "2",
                      "--file-flush-interval-msec", "100",
                      "--log-level", "warning", "--component-log-level", "wasm:info"],
                     log=fresh("envoy.log"), name="Envoy", cwd=tools.ROOT)
@@ -225,12 +125,12 @@ def bring_up(chosen: dict[str, int], binary: Path, path: str, delay_ms: int) -> 
     return [chain, facilitator, backend, envoy], facts
 
 
-def pay(url: str, prompt: str, chain: dict[str, Any]) -> dict[str, Any]:
+def pay(url: str, prompt: str, chain: dict[str, Any], *headers_sent: str) -> dict[str, Any]:
     """One payment before everybody's eyes; raises if the money does not arrive. Returns what stack/pay.mjs sums up."""
     seller, client = chain["roles"]["payTo"]["address"], chain["roles"]["client"]["address"]
     before = {who: balance(chain, who) for who in (seller, client)}
     head("A client without a payment")
-    status, headers, body = fetch(url, prompt)
+    status, headers, body = fetch(url, prompt, *headers_sent)
     say(f"POST {url} → {color(33, f'{status} Payment Required')}")
     for name, value in sorted(headers.items()):
         if name.lower().startswith(("payment-", "x-payment-")):
@@ -240,7 +140,8 @@ def pay(url: str, prompt: str, chain: dict[str, Any]) -> dict[str, Any]:
 
     head("The same request with the official client, @x402/fetch")
     summary = fresh("summary.json")
-    done = subprocess.run(["node", str(tools.ROOT / "stack" / "pay.mjs"), "-d", prompt, "--summary", str(summary), url], timeout=120)
+    added = [word for header in headers_sent for word in ("--header", header)]
+    done = subprocess.run(["node", str(tools.ROOT / "stack" / "pay.mjs"), "-d", prompt, *added, "--summary", str(summary), url], timeout=120)
     if done.returncode != 0:
         raise Failed(f"the client was not served. Envoy's log: {RUN / 'envoy.log'}, the facilitator's: {RUN / 'facilitator.mjs.log'}")
 
@@ -273,9 +174,8 @@ def account(summary: dict[str, Any]) -> None:
 
 
 def hints(chosen: dict[str, int], url: str) -> None:
-    head("It is all yours until Ctrl-C. In another terminal:")
     body = f"-H 'content-type: application/json' -d '{PROMPT}'"
-    for what, command in (
+    commands(
         ("The 402", f"curl -i {url} {body}"),
         ("Pay, with the official client", f"node stack/pay.mjs {url}"),
         ("Pay for a stream", f"""node stack/pay.mjs -d '{PROMPT[:-1]}, "stream": true}}' {url}"""),
@@ -284,13 +184,11 @@ def hints(chosen: dict[str, int], url: str) -> None:
         ("A route that is free", f"curl http://127.0.0.1:{chosen['gateway']}/v1/models"),
         ("Metrics", f"curl -s http://127.0.0.1:{chosen['admin']}/stats/prometheus | grep x402_"),
         ("Envoy's log, with one line for each request", f"tail -f {(RUN / 'envoy.log').relative_to(tools.ROOT)}"),
-    ):
-        print(f"\n  {color(2, what)}\n  {command}")
-    print(flush=True)
+    )
 
 
 def main() -> int:
-    once, metered = (os.environ.get(name) == "1" for name in ("ONCE", "METERED"))
+    once, metered, with_credits = (os.environ.get(name) == "1" for name in ("ONCE", "METERED", "CREDITS"))
     path, prompt = (METERED_PATH, METERED_PROMPT) if metered else ("/v1/chat/completions", PROMPT)
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))  # a closed terminal, too, leaves nothing behind
@@ -302,10 +200,21 @@ def main() -> int:
         binary = envoy_binary()
         with tools.locked("node"):
             run("install chain, facilitator and client", ["node", "stack/install.mjs", "anvil", "stack"], "install.log")
+        if with_credits:
+            run("build the ledger", ["make", "--no-print-directory", "ledger"], "build-ledger.log")
         chosen = ports()
         # Slow enough to be seen streaming.
-        processes, chain = bring_up(chosen, binary, path, delay_ms=150 if metered else 0)
+        config = credits.CONFIG if with_credits else CONFIG
+        ledger = credits.start(RUN, chosen["ledger"], chosen["facilitator"]) if with_credits else None
+        processes, chain = bring_up(chosen, binary, config, path, delay_ms=150 if metered else 0)
         gateway = f"http://127.0.0.1:{chosen['gateway']}"
+        if ledger is not None:
+            credits.show(ledger, gateway, prompt, lambda url, key: pay(url, prompt, chain, key))
+            if not once:
+                credits.hints(ledger, gateway, PROMPT, METERED_PATH, METERED_PROMPT)
+                wait_for_end([*processes, ledger.process])
+            say(color(32, "✓ topped up and served from the balance"))
+            return 0
         summary = pay(gateway + path, prompt, chain)
         if metered:
             account(summary)
@@ -313,10 +222,7 @@ def main() -> int:
             say(color(32, "✓ paid and delivered"))
             return 0
         hints(chosen, f"{gateway}/v1/chat/completions")
-        while all(process.running() for process in processes):
-            time.sleep(0.2)
-        ended = next(process for process in processes if not process.running())
-        raise Failed(f"{ended.name} ended. Its last words ({ended.log}):\n{ended.tail(15)}")
+        wait_for_end(processes)
     except KeyboardInterrupt:
         print(flush=True)
         say("stopping")

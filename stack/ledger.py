@@ -19,14 +19,24 @@ Json = dict[str, Any]
 MICROS = 1_000_000
 
 
+def token_file(path: Path, token: str) -> Path:
+    """Envoy's secret with the data path's token, as its `path_config_source` reads it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"resources": [{
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret", "name": "ledger-token",
+        "generic_secret": {"secret": {"inline_string": f"Bearer {token}"}}}]}))
+    path.chmod(0o600)
+    return path
+
+
 class Ledger:
     """The service on a database; killed and started again it is the same one."""
 
-    def __init__(self, directory: Path, config: Json, database: str | None = None, log: str = "info") -> None:
+    def __init__(self, directory: Path, config: Json, database: str | None = None, log: str = "info", port: int | None = None) -> None:
         """`config` is ledger.yaml without `listen`; `database` a URL, or None for a file of SQLite's."""
         directory.mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.port = free_port()
+        self.port = port or free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.token = f"token-of-envoy-{self.port}"
         self.webhook_secret = f"whsec-of-the-tests-{self.port}"

@@ -4,8 +4,8 @@
 //   node stack/pay.mjs -d '{"model": "demo", "stream": true, "messages": []}' URL     with a body of your own
 //   node stack/pay.mjs -X GET URL
 //
-// --key is the payer's; the default is a well-known key of local chains. --summary FILE writes what was signed for, used
-// and paid as JSON. Ends with 0 if the request was paid for.
+// --key is the payer's; the default is a well-known key of local chains. --header 'name: value' adds one, such as an API key
+// whose balance is topped up. --summary FILE writes what was signed for, used and paid as JSON. Ends with 0 if the request was paid for.
 
 import { writeFileSync } from "node:fs";
 import http from "node:http";
@@ -27,6 +27,7 @@ const { values: options, positionals: [url] } = parseArgs({
     request: { type: "string", short: "X" },
     data: { type: "string", short: "d" },
     key: { type: "string", default: process.env.PAYER_KEY ?? roles.client.key },
+    header: { type: "string", short: "H", multiple: true, default: [] },
     summary: { type: "string" },
   },
 });
@@ -81,12 +82,13 @@ async function narrated(input, init) {
   return response;
 }
 
+const added = Object.fromEntries(options.header.map(line => line.split(/:\s*(.*)/s, 2)));
 const account = privateKeyToAccount(options.key);
 const client = new x402Client()
   .register("eip155:*", new ExactEvmScheme(account))
   .register("eip155:*", new UptoEvmScheme(account));
 const response = await wrapFetchWithPayment(narrated, client)(url, {
-  method, body, headers: body === undefined ? {} : { "content-type": "application/json" },
+  method, body, headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...added },
 });
 
 let comment = null; // the receipt in a stream of events

@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 ENVOY = ROOT / "envoy"
 FILES = sorted([*ENVOY.rglob("*.yaml"), ROOT / "docker" / "envoy.yaml", ROOT / "docker-compose.yml"])
-BOOTSTRAPS = [ENVOY / "envoy.yaml", ENVOY / "demo.yaml", ROOT / "docker" / "envoy.yaml"]
+BOOTSTRAPS = [ENVOY / "envoy.yaml", ENVOY / "demo.yaml", ENVOY / "credits.yaml", ROOT / "docker" / "envoy.yaml"]
 
 # The complete forms run both roles of the module, the plain ones the gate alone.
 COMPLETE = ["istio/envoyfilter.yaml", "envoy-gateway/envoypatchpolicy.yaml"]
