@@ -37,7 +37,7 @@ wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for
 
 .PHONY: ledger
 ledger: tools ## build the ledger, as tests and demo run it; `cargo build --profile ledger -p x402-ledger` is what to install
-	cargo build -p x402-ledger
+	cargo build --workspace --bin x402-ledger
 
 .PHONY: lint
 lint: ## formatting, and what clippy denies: whatever could panic

@@ -25,12 +25,14 @@ use x402_envoy::x402::Refusal;
 const CONFIGURATION: &str = include_str!("../docs/CONFIGURATION.md");
 const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
 const FAILURES: &str = include_str!("../docs/FAILURES.md");
-const DOCUMENTS: [(&str, &str); 5] = [
+const DOCUMENTS: [(&str, &str); 7] = [
     ("README.md", include_str!("../README.md")),
     ("docs/CONFIGURATION.md", CONFIGURATION),
     ("docs/OPERATIONS.md", OPERATIONS),
     ("docs/FAILURES.md", FAILURES),
     ("docs/PRICING.md", include_str!("../docs/PRICING.md")),
+    ("docs/CREDITS.md", include_str!("../docs/CREDITS.md")),
+    ("docs/LEDGER.md", include_str!("../docs/LEDGER.md")),
 ];
 
 /// What fragments are merged into.
@@ -130,7 +132,12 @@ fn every_example_is_accepted() {
                 assert_accepted(&block.place, &config);
             }
             "envoy" => plugins(&value).iter().for_each(|config| assert_accepted(&block.place, config)),
-            other => panic!("{}: what is it? `{other}` is neither filter, fragment nor envoy", block.place),
+            // ledger/tests/docs.rs knows those.
+            "ledger" => {}
+            other => panic!(
+                "{}: what is it? `{other}` is neither filter, fragment, envoy nor ledger",
+                block.place
+            ),
         }
         seen.insert(block.mark);
     }
@@ -363,6 +370,7 @@ fn every_label_has_its_tag() {
         ("docs/OPERATIONS.md", OPERATIONS),
         ("envoy/envoy.yaml", include_str!("../envoy/envoy.yaml")),
         ("envoy/demo.yaml", include_str!("../envoy/demo.yaml")),
+        ("envoy/credits.yaml", include_str!("../envoy/credits.yaml")),
     ] {
         assert_eq!(names(text, "tag_name: "), labels, "{file}");
         for label in &labels {

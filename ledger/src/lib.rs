@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod cli;
+pub mod metrics;
 pub mod payments;
 pub mod serve;
 pub mod settings;

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use x402_envoy::replay::UnixSeconds;
 
 use crate::api::{App, Tokens, router};
+use crate::metrics::Metrics;
 use crate::payments::cipher::Cipher;
 use crate::payments::facilitator::{ClientError, Facilitators, now_seconds};
 use crate::payments::sweeper;
@@ -51,7 +52,15 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let facilitators = Arc::new(Facilitators::new(Arc::new(settings.offers.config.clone()))?);
     let secret = store.secret().await?;
-    let topups = Topups::new(store.clone(), settings.offers, facilitators.clone(), cipher, secret);
+    let metrics = Metrics::default();
+    let topups = Topups::new(
+        store.clone(),
+        settings.offers,
+        facilitators.clone(),
+        cipher,
+        secret,
+        metrics.clone(),
+    );
     let listener = TcpListener::bind(settings.listen)
         .await
         .map_err(|error| ServeError::Listen(settings.listen, error))?;
@@ -61,12 +70,13 @@ pub async fn serve(
         store: store.clone(),
         topups: topups.clone(),
         tokens,
+        metrics: metrics.clone(),
         reservation_ttl_ms: settings.reservation_ttl_ms,
     };
     let beside = [
         tokio::spawn(facilitators.keep_fresh()),
         tokio::spawn(sweeper::run(topups)),
-        tokio::spawn(give_up(store.clone())),
+        tokio::spawn(give_up(store.clone(), metrics)),
     ];
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (asked, mut ending) = tokio::sync::watch::channel(false);
@@ -93,14 +103,17 @@ pub async fn serve(
 }
 
 /// Gives up, for ever, reservations that nothing is heard of and intents that were never paid.
-async fn give_up(store: Store) {
+async fn give_up(store: Store, metrics: Metrics) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         match store.lapse(now_ms()).await {
             Ok(0) => {}
-            Ok(lapsed) => tracing::warn!(lapsed, "reservations that nothing was heard of in time were given back"),
+            Ok(lapsed) => {
+                metrics.lapsed(u64::try_from(lapsed).unwrap_or(0));
+                tracing::warn!(lapsed, "reservations that nothing was heard of in time were given back");
+            }
             Err(error) => tracing::error!(%error, "reservations could not be given up"),
         }
         if let Err(error) = store.expire_topups(now_ms()).await {

@@ -130,12 +130,13 @@ class Shop:
         data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         return call(self.envoy.port, "POST", path, [("content-type", "application/json"), *fields], data)
 
-    def client(self, payer: str, account: Account, body: str = CHAT, path: str = COMPLETIONS, cap: str | None = None) -> Result:
-        """@x402/fetch as its users call it, with an account's key; `cap` raises the most that it pays at once."""
+    def client(self, payer: str, account: Account, body: str = CHAT, path: str = COMPLETIONS, script: str = "fetch.mjs", cap: str | None = None,
+               **environment: str) -> Result:
+        """An official client as its users call it, with an account's key; `cap` raises the most that @x402/fetch pays at once."""
         url, headers = self.envoy.url(path), json.dumps({"authorization": f"Bearer {account.key}"})
         if cap is None:
-            return pay("fetch.mjs", url, payer, BODY=body, HEADERS=headers)
-        program = (CLIENTS / "fetch.mjs").read_text()
+            return pay(script, url, payer, BODY=body, HEADERS=headers, **environment)
+        program = (CLIENTS / script).read_text()
         capped = program.replace("new x402Client()", f"new x402Client().setSpendControls({{ maxAmountPerPayment: '{cap}' }})")
         assert capped != program
         done = subprocess.run(["node", "--import", CLIENTS / "resolve.mjs", "--input-type=module", "--eval", capped], cwd=CLIENTS, timeout=120,

@@ -30,6 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from e2e.client import Response  # noqa: E402
 from e2e.payments import Payment, pay as sign  # noqa: E402
 
+CLIENTS = [pytest.param("fetch.mjs", id="x402-fetch"), pytest.param("pay_httpx.py", id="python-httpx")]
 ANSWER = "Paid and delivered: this answer came through Envoy."
 DOLLAR = 1_000_000
 # The default tiers, the default one first.
@@ -124,7 +125,8 @@ def said(answer: Any) -> str:
     return answer["choices"][0]["message"]["content"]
 
 
-def test_an_official_client_tops_up_and_is_served_from_the_balance_from_then_on(shop: Shop, sepolia: Chain, payer: Payer) -> None:
+@pytest.mark.parametrize("script", CLIENTS)
+def test_an_official_client_tops_up_and_is_served_from_the_balance_from_then_on(shop: Shop, sepolia: Chain, payer: Payer, script: str) -> None:
     account = shop.account()
     refused = shop.ask(account, CHAT, COMPLETIONS)
     assert refused.status == 402 and refused.json()["error"]["code"] == "insufficient_credits"
@@ -134,7 +136,7 @@ def test_an_official_client_tops_up_and_is_served_from_the_balance_from_then_on(
     assert account.rows() == []
 
     with moves(sepolia, DOLLAR, payer.address):
-        result = shop.client(payer.key, account)
+        result = shop.client(payer.key, account, script=script)
     assert result.status == 200 and said(result.json) == ANSWER
     assert result.receipt["success"] is True and result.receipt["payer"].lower() == payer.address.lower()
     credited(sepolia, account, result.receipt["transaction"])
@@ -142,8 +144,22 @@ def test_an_official_client_tops_up_and_is_served_from_the_balance_from_then_on(
     assert account.balance == DOLLAR - PRICE_ATOMIC
 
     with moves(sepolia, 0, payer.address):
-        result = shop.client(payer.key, account)
+        result = shop.client(payer.key, account, script=script)
     assert result.status == 200 and said(result.json) == ANSWER and result.receipt is None
+    charged(account, 2)
+    assert (account.balance, account.funded) == (DOLLAR - 2 * PRICE_ATOMIC, DOLLAR)
+
+
+@pytest.mark.parametrize("stream", ["0", "1"], ids=["whole", "stream"])
+def test_an_sdk_tops_up(shop: Shop, sepolia: Chain, payer: Payer, stream: str) -> None:
+    """OpenAI's, which pays by an official client in place of its fetch."""
+    account = shop.account()
+    with moves(sepolia, DOLLAR, payer.address):
+        result = shop.client(payer.key, account, script="sdk-openai.mjs", STREAM=stream)
+    assert result.status == 200 and result.body == ANSWER
+    charged(account, 1)
+    with moves(sepolia, 0, payer.address):
+        assert shop.client(payer.key, account, script="sdk-openai.mjs", STREAM=stream).body == ANSWER
     charged(account, 2)
     assert (account.balance, account.funded) == (DOLLAR - 2 * PRICE_ATOMIC, DOLLAR)
 
@@ -183,7 +199,8 @@ def test_a_payment_of_another_tenant_credits_nobody_again(shop: Shop, sepolia: C
     with moves(sepolia, DOLLAR, payer.address):
         assert served(shop, account, payment).status == 200
         answer = shop.ask(other, CHAT, COMPLETIONS, payment)
-    assert answer.status == 402 and other.rows() == []
+    assert answer.status == 402 and answer.json()["error"]["code"] == "nonce_already_used"
+    assert not answer.has_receipt and other.rows() == []
     charged(account, 1)
 
 
@@ -191,7 +208,8 @@ def test_a_client_pays_no_more_than_its_cap(dear: Shop, sepolia: Chain, payer: P
     """@x402/fetch has one of a dollar. It does not send the request again then, and throws."""
     account = dear.account()
     assert [offer["amount"] for offer in asked(dear, account)["accepts"]] == ["5000000"]
-    with moves(sepolia, 0, payer.address), pytest.raises(AssertionError, match=r"rejected by spendControls\.maxAmountPerPayment \(\$1, including USDC\)"):
+    capped = r"rejected by spendControls\.maxAmountPerPayment \(\$1, including USDC\)"
+    with moves(sepolia, 0, payer.address), pytest.raises(AssertionError, match=capped):
         dear.client(payer.key, account)
     assert account.rows() == []
     with moves(sepolia, 5 * DOLLAR, payer.address):
@@ -237,9 +255,8 @@ def test_a_payment_of_an_amount_that_is_no_tier_is_refused(shop: Shop, sepolia: 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, FUND])
 def test_an_unknown_key_is_refused_whatever_it_pays(shop: Shop, sepolia: Chain, payer: Payer, path: str) -> None:
-    account = shop.account()
-    payment = signed(payer, asked(shop, account))
-    body = CHAT if path == COMPLETIONS else {"amount": "1.00"}
+    account, body = shop.account(), CHAT if path == COMPLETIONS else {"amount": "1.00"}
+    payment = signed(payer, shop.ask(account, body, path).challenge)
     with moves(sepolia, 0, payer.address):
         answer = shop.ask("x402_of-nobody", body, path, payment)
     assert answer.status == 401 and not answer.has_receipt
@@ -346,7 +363,7 @@ def test_webhooks_and_polls_at_once_credit_each_intent_once(shop: Shop) -> None:
                 assert answer.status == 200 and answer.json()["status"] in ("requires_payment", "settled")
             assert poll(intent, Barrier(1)).json()["status"] == "settled"
     rows = account.rows()
-    assert {row["reference"]: row["payment"] for row in rows} == {intent: f"{BASE_SEPOLIA}/{hash}" for intent, hash in intents.items()}
+    assert {row["reference"]: row["payment"] for row in rows} == {intent: f"{BASE_SEPOLIA}/{paid}" for intent, paid in intents.items()}
     assert [(row["kind"], row["amount"]) for row in rows] == [("x402_topup", "1.00")] * 100
     assert account.balance == 100 * DOLLAR
 
@@ -360,7 +377,7 @@ def test_a_webhook_that_is_not_signed_is_not_believed(shop: Shop) -> None:
     refused = [
         (body, {}), (body, {"x402_signature": ""}), (other, {"x402_signature": good}), (body, {"x402_signature": good[:-1]}),
         *((sent, {"x402_signature": signature}) for sent, signature in (
-            shop.signed(event, secret="another secret"), shop.signed(event, age=301), shop.signed(event, age=-330))),
+            shop.signed(event, secret="another secret"), shop.signed(event, age=301), shop.signed(event, age=-3600))),
     ]
     for sent, headers in refused:
         answer = shop.ask(None, sent, WEBHOOK, **headers)
@@ -391,19 +408,19 @@ def test_what_was_said_and_who_said_it_is_kept_nowhere(shop: Shop, wire: Wire, o
     answers.append(shop.ask(account, {"amount": "1.50", "note": canary}, payment=funding))
     assert answers[2].status == 200
     # Refused payments are told of, too.
-    unfit = signed(payer, challenge, 2 * DOLLAR)
-    assert shop.ask(account, chat.replace("fake-1", "fake-2"), "/echo", unfit).status == 402
+    unfit, last = signed(payer, challenge, 2 * DOLLAR), secrets.token_hex(8)
+    assert shop.ask(account, chat, COMPLETIONS, unfit, x_test_id=last).status == 402
     charged(account, 2)
 
-    wait_until(lambda: len([entry for entry in shop.envoy.access_logs() if entry["path"] == FUND]) >= 2, "Envoy has logged the requests")
+    shop.envoy.access_log(test_id=last)
     places = {
         "the database": shop.stored(), "the ledger's log": shop.ledger.logs().encode(), "Envoy's log": shop.envoy.log().encode(),
         "Envoy's access log": shop.envoy.access_log_file.read_bytes(), "the facilitator's log": official.process.output().encode(),
         "what the facilitator was told": wire.said,
     }
-    transaction = answers[0].receipt["transaction"]
+    transaction, topup = answers[0].receipt["transaction"], account.rows("x402_topup")[-1]["reference"]
     # These are looked for where they are, so that nothing is found because nothing was looked at.
-    for place, known in (("the database", account.tenant), ("the database", transaction), ("the ledger's log", account.tenant),
+    for place, known in (("the database", account.tenant), ("the database", transaction), ("the ledger's log", topup),
                          ("Envoy's access log", COMPLETIONS), ("Envoy's log", "x402"), ("the facilitator's log", transaction),
                          ("what the facilitator was told", payment.payload["signature"])):
         assert known.encode() in places[place], (place, known)
@@ -412,6 +429,7 @@ def test_what_was_said_and_who_said_it_is_kept_nowhere(shop: Shop, wire: Wire, o
     signatures = {}
     for name, one in (("payment", payment), ("funding", funding), ("unfit", unfit)):
         [(_, header)] = one.headers()
+        assert leaks(one.payload["signature"], header.encode())
         signatures |= {f"signature of {name}": one.payload["signature"][2:], f"header of {name}": header}
     for place, content in places.items():
         told = place == "what the facilitator was told"

@@ -113,9 +113,13 @@ pub(super) async fn reserve(State(app): State<App>, headers: HeaderMap, body: By
     let asked: ReserveBody = read(&body)?;
     let decision = decide(&app, &asked).await?;
     let outcome = match &decision {
-        Decision::Reserved { .. } => "reserved".to_owned(),
-        Decision::Answer { status, .. } => status.to_string(),
+        Decision::Reserved { .. } => "reserved",
+        Decision::Answer { status: 401, .. } => "unknown_key",
+        Decision::Answer { status: 402, .. } => "payment_required",
+        Decision::Answer { status: 429, .. } => "limited",
+        Decision::Answer { .. } => "refused",
     };
+    app.metrics.reservation(outcome);
     tracing::debug!(id = asked.id, route = asked.route, outcome, "reserve");
     Ok(json(StatusCode::OK, decision))
 }
@@ -187,10 +191,7 @@ async fn paid(app: &App, asked: &ReserveBody, tenant: &str) -> Result<Result<Opt
         intent: None,
     };
     Ok(match app.topups.pay(&paying).await? {
-        Outcome::Credited { topup, receipt } => {
-            tracing::info!(id = topup.id, tenant, amount = dollars(topup.amount), "topped up");
-            Ok(Some(receipt))
-        }
+        Outcome::Credited { receipt, .. } => Ok(Some(receipt)),
         Outcome::Refused { refusal, reason, detail } => {
             let detail = Some(&*detail).filter(|detail| !detail.is_empty());
             Err(refuse(app, asked, refusal, reason.as_deref(), detail))
@@ -300,6 +301,7 @@ pub(super) async fn capture(State(app): State<App>, headers: HeaderMap, body: By
     let amount = micro_dollars("amount", &asked.amount)?;
     match app.store.capture(&asked.id, amount, now_ms()).await? {
         Captured::Charged(captured) => {
+            app.metrics.capture(if amount == 0 { "released" } else { "captured" });
             let captured = captured.to_string();
             Ok(json(StatusCode::OK, CapturedBody { captured }))
         }

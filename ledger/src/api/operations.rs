@@ -3,7 +3,8 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{Response, StatusCode};
+use axum::http::{Response, StatusCode, header};
+use axum::response::IntoResponse as _;
 
 use super::answer::{ErrorBody, Failure, json};
 use super::router::{self, App};
@@ -19,6 +20,17 @@ pub(super) async fn health() -> StatusCode {
 pub(super) async fn ready(State(app): State<App>) -> Result<StatusCode, Failure> {
     app.store.ping().await?;
     Ok(StatusCode::OK)
+}
+
+/// What is counted, for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "operations", responses(
+    (status = 200, description = "OpenMetrics text", content_type = "application/openmetrics-text"),
+    (status = 503, body = ErrorBody),
+))]
+pub(super) async fn metrics(State(app): State<App>) -> Result<Response<Body>, Failure> {
+    let text = app.metrics.text(&app.store.standing().await?).unwrap_or_default();
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
 }
 
 /// This API, as OpenAPI.

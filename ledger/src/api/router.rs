@@ -11,6 +11,7 @@ use utoipa_axum::routes;
 
 use super::auth::Tokens;
 use super::{admin, billing, data_path, operations};
+use crate::metrics::Metrics;
 use crate::payments::topup::Topups;
 use crate::store::Store;
 
@@ -23,6 +24,8 @@ pub struct App {
     pub topups: Arc<Topups<Store>>,
     /// Who may call.
     pub tokens: Tokens,
+    /// What is counted.
+    pub metrics: Metrics,
     /// How long a reservation lasts that nothing is heard of, in milliseconds.
     pub reservation_ttl_ms: i64,
 }
@@ -44,6 +47,7 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(admin::list))
         .routes(routes!(operations::health))
         .routes(routes!(operations::ready))
+        .routes(routes!(operations::metrics))
 }
 
 /// The whole API.

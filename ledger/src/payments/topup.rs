@@ -18,6 +18,7 @@ use super::books::{Begin, Books, NewTopup, Source, State, Topup, TopupReceipt};
 use super::cipher::{Cipher, CipherError};
 use super::facilitator::{Facilitators, Reply, now_seconds};
 use super::offers::{Offers, Priced};
+use crate::metrics::Metrics;
 
 /// For how long a payment that has expired is recognised, in seconds: it may have been settled.
 const GRACE: u64 = 86_400;
@@ -93,6 +94,16 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// In one word, for counting.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Credited { .. } => "credited",
+            Self::Refused { .. } => "refused",
+            Self::InUse => "in_use",
+            Self::Pending => "pending",
+        }
+    }
+
     fn refused(refusal: Refusal) -> Self {
         Self::Refused {
             refusal,
@@ -122,11 +133,12 @@ pub struct Topups<B> {
     cipher: Cipher,
     secret: [u8; 16],
     inferred: MemoryStore,
+    metrics: Metrics,
 }
 
 impl<B: Books> Topups<B> {
     /// `secret` is the database's: claims are hashed with it.
-    pub fn new(store: B, offers: Offers, facilitators: Arc<Facilitators>, cipher: Cipher, secret: [u8; 16]) -> Arc<Self> {
+    pub fn new(store: B, offers: Offers, facilitators: Arc<Facilitators>, cipher: Cipher, secret: [u8; 16], metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             store,
             offers,
@@ -134,6 +146,7 @@ impl<B: Books> Topups<B> {
             cipher,
             secret,
             inferred: MemoryStore::new(),
+            metrics,
         })
     }
 
@@ -158,6 +171,12 @@ impl<B: Books> Topups<B> {
     ///
     /// [`TopupError`]: worth a 503, and the same payment again.
     pub async fn pay(self: &Arc<Self>, paying: &Paying<'_>) -> Result<Outcome, TopupError> {
+        let outcome = self.take(paying).await;
+        self.metrics.topup(outcome.as_ref().map_or("interrupted", Outcome::name));
+        outcome
+    }
+
+    async fn take(self: &Arc<Self>, paying: &Paying<'_>) -> Result<Outcome, TopupError> {
         let now = UnixSeconds(now_seconds());
         let offers: Vec<Offer> = paying.offers.iter().map(|priced| priced.offer.clone()).collect();
         let table = self.facilitators.table();
@@ -497,7 +516,13 @@ impl<B: Books> Topups<B> {
         let mut tries = 0;
         loop {
             match self.store.settle_topup(id, &receipt, now_ms()).await {
-                Ok(_) => return Ok(()),
+                Ok(is_new) => {
+                    if is_new {
+                        let Sending { network, .. } = sending;
+                        tracing::info!(id, network, transaction = receipt.transaction, "topped up");
+                    }
+                    return Ok(());
+                }
                 Err(error) if tries >= WRITES => return Err(books(error)),
                 Err(_) => tries = tries.saturating_add(1),
             }

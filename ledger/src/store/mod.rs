@@ -9,6 +9,7 @@ mod journal;
 mod keys;
 mod limits;
 mod reservations;
+mod standing;
 mod topups;
 
 pub use check::Findings;
@@ -18,3 +19,4 @@ pub(crate) use keys::hash;
 pub use keys::{Adjusted, Key, NewKey, Tenant};
 pub use limits::Limits;
 pub use reservations::{Captured, NewReservation, Reserved};
+pub use standing::Standing;

@@ -15,6 +15,7 @@ use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use x402_envoy::x402::{Payment, decode};
+use x402_ledger::metrics::Metrics;
 use x402_ledger::payments::cipher::Cipher;
 use x402_ledger::payments::facilitator::Facilitators;
 use x402_ledger::payments::offers::Offers;
@@ -159,5 +160,12 @@ pub fn ledger(store: Store, url: &str) -> Arc<Topups<Store>> {
     });
     let offers = Offers::new(document.as_object().unwrap(), &["$1".to_owned(), "$5".to_owned()], "$100").unwrap();
     let facilitators = Arc::new(Facilitators::new(Arc::new(offers.config.clone())).unwrap());
-    Topups::new(store, offers, facilitators, Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16])
+    Topups::new(
+        store,
+        offers,
+        facilitators,
+        Cipher::new(&"ab".repeat(32)).unwrap(),
+        [7; 16],
+        Metrics::default(),
+    )
 }
