@@ -24,7 +24,7 @@ use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::api::webhook::{Applied, Event, apply};
 use x402_ledger::payments::books::{Books as _, State, Topup};
 use x402_ledger::payments::sweeper::sweep;
-use x402_ledger::payments::topup::{Outcome, Paying, Topups};
+use x402_ledger::payments::topup::{Intent, Outcome, Paying, Topups};
 use x402_ledger::store::{Filter, Kind, Store};
 
 on_both!(
@@ -38,6 +38,7 @@ on_both!(
     a_client_that_leaves_ends_no_settlement,
     races_of_one_payment_are_credited_once,
     any_amount_is_funded_once,
+    two_who_pay_the_same_intent_at_once,
     races_of_webhook_and_payment_are_credited_once,
 );
 
@@ -53,7 +54,7 @@ async fn pay(topups: &Arc<Topups<Store>>, tenant: &str, payment: &Payment) -> Ou
         payment,
         offers: &offers,
         resource,
-        intent: None,
+        intent: Intent::New,
     };
     topups.pay(&paying).await.unwrap()
 }
@@ -314,6 +315,54 @@ async fn any_amount_is_funded_once(database: Database) {
     assert_eq!(ask("a", "12.34", None, &paid).await.1, body);
     assert_eq!(ask("a", "12.34", Some(id), &support::header(10, 12_340_000)).await.0, 200);
     assert_eq!(books.credits().await, one(12_340_000));
+    // A client that does not name the intent pays the newest that it could mean, and then one of its own.
+    let none = ask("a", "2.00", None, "").await.1;
+    let newest = ask("a", "2.00", None, "").await.1;
+    assert_ne!(none["payment_intent_id"], newest["payment_intent_id"]);
+    let paid: Vec<_> = [
+        ask("a", "2.00", None, &support::header(11, 2_000_000)).await.1,
+        ask("a", "2.00", None, &support::header(12, 2_000_000)).await.1,
+        ask("a", "2.00", None, &support::header(13, 2_000_000)).await.1,
+    ]
+    .into_iter()
+    .map(|body| body["payment_intent_id"].clone())
+    .collect();
+    assert_eq!(paid[..2], [newest["payment_intent_id"].clone(), none["payment_intent_id"].clone()]);
+    assert!(!paid[..2].contains(&paid[2]) && books.credits().await.len() == 4);
+}
+
+async fn two_who_pay_the_same_intent_at_once(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[Script::Wait]).await;
+    let ask = |intent: Option<String>, nonce: u8| {
+        let topups = topups.clone();
+        tokio::spawn(async move {
+            let header = if nonce == 0 {
+                String::new()
+            } else {
+                support::header(nonce, 3_000_000)
+            };
+            let headers = [(&b"payment-signature"[..], header.as_bytes())];
+            let funding = Funding {
+                tenant: "a",
+                amount: "3.00",
+                intent: intent.as_deref(),
+                headers: &headers,
+                origin: ("https", "api.example.com"),
+            };
+            let answer = fund(&topups, &funding).await.unwrap();
+            (answer.status, serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap())
+        })
+    };
+    let id = ask(None, 0).await.unwrap().1["payment_intent_id"].as_str().unwrap().to_owned();
+    let first = ask(None, 1);
+    facilitator.arrived.notified().await;
+    // Named it would be paid twice; not named it may be anybody's.
+    assert_eq!(ask(Some(id.clone()), 2).await.unwrap().0, 409);
+    assert_eq!(ask(None, 3).await.unwrap().0, 200);
+    facilitator.go.notify_one();
+    let (status, body) = first.await.unwrap();
+    assert_eq!((status, body["payment_intent_id"].as_str().unwrap()), (200, &*id));
+    assert_eq!(books.credits().await.len(), 2);
 }
 
 async fn races_of_webhook_and_payment_are_credited_once(database: Database) {

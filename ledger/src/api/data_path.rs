@@ -11,7 +11,7 @@ use super::answer::{ErrorBody, Failure, json, read};
 use super::router::App;
 use crate::payments::challenge::{self, Asked};
 use crate::payments::offers::{Priced, dollars};
-use crate::payments::topup::{Outcome, Paying, now_ms};
+use crate::payments::topup::{Intent, Outcome, Paying, now_ms};
 use crate::store::{Captured, Limits, NewReservation, Reserved};
 
 /// What is asked to be reserved.
@@ -188,7 +188,7 @@ async fn paid(app: &App, asked: &ReserveBody, tenant: &str) -> Result<Result<Opt
         payment: &payment,
         offers: &offers,
         resource: resource(asked),
-        intent: None,
+        intent: Intent::New,
     };
     Ok(match app.topups.pay(&paying).await? {
         Outcome::Credited { receipt, .. } => Ok(Some(receipt)),

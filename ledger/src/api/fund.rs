@@ -8,7 +8,7 @@ use x402_envoy::x402::{Answer, Hints, Refusal, Resource, decode, resource_url};
 use crate::payments::books::{Books, NewTopup, Source, State, Topup};
 use crate::payments::challenge::{self, Asked};
 use crate::payments::offers::{LEAST, dollars, micros};
-use crate::payments::topup::{Outcome, Paying, TopupError, Topups, new_id, now_ms};
+use crate::payments::topup::{Intent, Outcome, Paying, TopupError, Topups, new_id, now_ms};
 
 /// Where intents are paid.
 pub const PATH: &str = "/v1/billing/x402/fund";
@@ -97,7 +97,11 @@ pub async fn fund<B: Books>(topups: &Arc<Topups<B>>, funding: &Funding<'_>) -> R
                 payment: &payment,
                 offers: &offers,
                 resource,
-                intent: open,
+                intent: match &named {
+                    None => Intent::Open,
+                    Some(topup) if topup.state == State::Failed => Intent::New,
+                    Some(topup) => Intent::Named(&topup.id),
+                },
             };
             Ok(match topups.pay(&paying).await? {
                 Outcome::Credited { topup, receipt } => settled(&topup, Some(receipt)),

@@ -121,6 +121,8 @@ pub trait Books: Send + Sync + 'static {
     fn topup(&self, id: &str) -> impl Future<Output = Result<Option<Topup>, Self::Error>> + Send;
     /// By what is spent once.
     fn topup_by_claim(&self, claim: &str) -> impl Future<Output = Result<Option<Topup>, Self::Error>> + Send;
+    /// The newest top-up that a tenant asked for by [`Source::Fund`], of this amount, which can still be begun; its id.
+    fn open_topup(&self, tenant: &str, amount: i64, now_ms: i64) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
     /// created → processing. False: it is not `created` any more, or the claim is another's.
     fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
     /// unknown, or processing with a lapsed lease → processing, with one more attempt. False: somebody else has it, or it has ended.

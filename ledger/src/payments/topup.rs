@@ -64,8 +64,19 @@ pub struct Paying<'a> {
     pub offers: &'a [Priced],
     /// What it is made for.
     pub resource: Resource<'a>,
-    /// The funding intent that it pays, which is `created`; `None`: one is made.
-    pub intent: Option<&'a str>,
+    /// What it pays for.
+    pub intent: Intent<'a>,
+}
+
+/// The funding intent that a payment pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Intent<'a> {
+    /// One is made.
+    New,
+    /// This one, which is `created`: named by the client, who must not pay it twice.
+    Named(&'a str),
+    /// The newest open one of this amount, as the client did not say which; if there is none, one is made.
+    Open,
 }
 
 /// What became of a payment.
@@ -295,22 +306,7 @@ impl<B: Books> Topups<B> {
         let (Some(body), Some(facilitator)) = (self.body(approved, offer, paying), facilitator) else {
             return Ok(Outcome::refused(Refusal::TransferMethodNotOffered));
         };
-        let now_ms = now_ms();
-        let id = match paying.intent {
-            Some(id) => id.to_owned(),
-            None => {
-                let topup = NewTopup {
-                    id: new_id()?,
-                    tenant: paying.tenant.to_owned(),
-                    amount: priced.amount,
-                    source: Source::Request,
-                    resource: paying.resource.url.to_owned(),
-                    expires_at: i64::try_from(approved.expiry.0.saturating_mul(1000)).unwrap_or(i64::MAX),
-                };
-                self.store.create_topup(&topup, now_ms).await.map_err(books)?;
-                topup.id
-            }
-        };
+        let id = self.intent(approved, priced.amount, paying).await?;
         let sending = Sending {
             facilitator,
             network: offer.asset.network.as_str().to_owned(),
@@ -326,15 +322,45 @@ impl<B: Books> Topups<B> {
             lease_until: self.lease(approved.ready.facilitator),
             claim,
         };
-        if !self.store.begin_settlement(&id, &begin, now_ms).await.map_err(books)? {
+        if !self.store.begin_settlement(&id, &begin, now_ms()).await.map_err(books)? {
             // Somebody was faster, with this payment or with this intent.
-            return match self.store.topup_by_claim(&begin.claim).await.map_err(books)? {
-                Some(topup) => self.again(topup, paying).await,
-                None => Ok(Outcome::InUse),
+            return match (self.store.topup_by_claim(&begin.claim).await.map_err(books)?, paying.intent) {
+                (Some(topup), _) => self.again(topup, paying).await,
+                (None, Intent::Open) => {
+                    let own = Paying {
+                        intent: Intent::New,
+                        ..*paying
+                    };
+                    Box::pin(self.begin(approved, priced, begin.claim, &own)).await
+                }
+                (None, Intent::New | Intent::Named(_)) => Ok(Outcome::InUse),
             };
         }
         let settled = self.clone().spawn(id.clone(), sending, body, None).await?;
         self.told(&id, settled, paying.payment.dialect).await
+    }
+
+    /// The id of what is paid.
+    async fn intent(&self, approved: &Approved, amount: i64, paying: &Paying<'_>) -> Result<String, TopupError> {
+        let now = now_ms();
+        let open = match paying.intent {
+            Intent::Named(id) => Some(id.to_owned()),
+            Intent::Open => self.store.open_topup(paying.tenant, amount, now).await.map_err(books)?,
+            Intent::New => None,
+        };
+        if let Some(id) = open {
+            return Ok(id);
+        }
+        let topup = NewTopup {
+            id: new_id()?,
+            tenant: paying.tenant.to_owned(),
+            amount,
+            source: Source::Request,
+            resource: paying.resource.url.to_owned(),
+            expires_at: i64::try_from(approved.expiry.0.saturating_mul(1000)).unwrap_or(i64::MAX),
+        };
+        self.store.create_topup(&topup, now).await.map_err(books)?;
+        Ok(topup.id)
     }
 
     /// The same payment, or another one with its nonce, once more.

@@ -96,6 +96,19 @@ impl Books for Store {
         self.one_topup("claim", claim).await
     }
 
+    async fn open_topup(&self, tenant: &str, amount: i64, now_ms: i64) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query(
+            "SELECT id FROM topups WHERE tenant = $1 AND amount = $2 AND source = 'fund' AND state = 'created' AND expires_at > $3 \
+             ORDER BY created_at DESC, id DESC LIMIT 1",
+        )
+        .bind(tenant)
+        .bind(amount)
+        .bind(now_ms)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     async fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> Result<bool, StoreError> {
         let begun = sqlx::query(
             "UPDATE topups SET state = 'processing', claim = $2, payload = $3, requirements = $4, network = $5, payer = $6, lease_until = $7, \
