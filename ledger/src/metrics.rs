@@ -30,6 +30,9 @@ pub struct Metrics {
     captures: Family<Outcome, Counter>,
     topups: Family<Outcome, Counter>,
     lapsed: Counter,
+    claims: Family<Outcome, Counter>,
+    settlements: Family<Outcome, Counter>,
+    lapsed_claims: Counter,
     open: Gauge,
     held: Gauge,
     unsettled: Family<Is, Gauge>,
@@ -44,6 +47,9 @@ impl Default for Metrics {
             captures: Family::default(),
             topups: Family::default(),
             lapsed: Counter::default(),
+            claims: Family::default(),
+            settlements: Family::default(),
+            lapsed_claims: Counter::default(),
             open: Gauge::default(),
             held: Gauge::default(),
             unsettled: Family::default(),
@@ -55,6 +61,17 @@ impl Default for Metrics {
             "lapsed_reservations",
             "Reservations given back because nothing was heard of them",
             metrics.lapsed.clone(),
+        );
+        registry.register("claims", "What became of payments that were asked for", metrics.claims.clone());
+        registry.register(
+            "settlements",
+            "What became of settlements of shared claims",
+            metrics.settlements.clone(),
+        );
+        registry.register(
+            "lapsed_claims",
+            "Payments given back because nothing was heard of who had them",
+            metrics.lapsed_claims.clone(),
         );
         registry.register("open_reservations", "Reservations of requests under way", metrics.open.clone());
         registry.register(
@@ -81,6 +98,18 @@ impl Metrics {
 
     pub(crate) fn topup(&self, outcome: &'static str) {
         self.topups.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn claim(&self, outcome: &'static str) {
+        self.claims.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn settlement(&self, outcome: &'static str) {
+        self.settlements.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    pub(crate) fn lapsed_claims(&self, count: u64) {
+        self.lapsed_claims.inc_by(count);
     }
 
     pub(crate) fn lapsed(&self, count: u64) {

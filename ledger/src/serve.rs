@@ -10,6 +10,7 @@ use x402_envoy::replay::UnixSeconds;
 use crate::api::{App, Tokens, router};
 use crate::metrics::Metrics;
 use crate::payments::cipher::Cipher;
+use crate::payments::claims::Claims;
 use crate::payments::facilitator::{ClientError, Facilitators, now_seconds};
 use crate::payments::sweeper;
 use crate::payments::topup::{Topups, now_ms};
@@ -18,6 +19,8 @@ use crate::store::{Store, StoreError};
 
 /// How often what has lapsed is given up.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How many settlements are taken up in a round.
+const BATCH: i64 = 32;
 /// How long requests may take after the end was asked for.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -53,6 +56,14 @@ pub async fn serve(
     let facilitators = Arc::new(Facilitators::new(Arc::new(settings.offers.config.clone()))?);
     let secret = store.secret().await?;
     let metrics = Metrics::default();
+    let claims = Claims::new(
+        store.clone(),
+        facilitators.clone(),
+        &settings.offers.config,
+        (cipher.clone(), secret),
+        metrics.clone(),
+        settings.lease_ms,
+    );
     let topups = Topups::new(
         store.clone(),
         settings.offers,
@@ -69,13 +80,16 @@ pub async fn serve(
     let app = App {
         store: store.clone(),
         topups: topups.clone(),
+        claims: claims.clone(),
         tokens,
         metrics: metrics.clone(),
         reservation_ttl_ms: settings.reservation_ttl_ms,
+        lease_ms: settings.lease_ms,
     };
     let beside = [
         tokio::spawn(facilitators.keep_fresh()),
         tokio::spawn(sweeper::run(topups)),
+        tokio::spawn(settle_due(claims)),
         tokio::spawn(give_up(store.clone(), metrics)),
     ];
     tracing::info!(address = %listener.local_addr()?, "listening");
@@ -100,6 +114,18 @@ pub async fn serve(
     }
     store.close().await;
     Ok(())
+}
+
+/// Settles, for ever, what requests of a fleet have left.
+async fn settle_due(claims: Arc<Claims>) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Err(error) = claims.sweep(BATCH).await {
+            tracing::error!(%error, "shared claims could not be swept");
+        }
+    }
 }
 
 /// Gives up, for ever, reservations that nothing is heard of and intents that were never paid.

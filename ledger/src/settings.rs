@@ -11,12 +11,14 @@ use crate::payments::offers::Offers;
 
 /// The shortest and the longest `credits.reservation_ttl`, in milliseconds.
 const TTL: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+const HALF_AN_HOUR: i64 = 1_800_000;
 /// The shortest token: shorter ones are guessed.
 const SHORTEST: usize = 16;
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "listen",
     "database",
     "credits",
+    "intents",
     "pay_to",
     "accept",
     "assets",
@@ -92,6 +94,8 @@ pub struct Settings {
     pub offers: Offers,
     /// How long a reservation lasts that nothing is heard of, in milliseconds.
     pub reservation_ttl_ms: i64,
+    /// How long a request keeps a payment that nothing is heard of, in milliseconds.
+    pub lease_ms: i64,
 }
 
 impl Settings {
@@ -133,30 +137,42 @@ impl Settings {
             None => "$100".to_owned(),
             Some(value) => text(value),
         };
-        let ttl = match credits.get("reservation_ttl") {
-            None => Some(1_800_000),
-            Some(value) => value
-                .as_str()
-                .and_then(parse_milliseconds)
-                .filter(|ms| TTL.contains(ms))
-                .or_else(|| {
-                    let expected = "a duration such as \"30m\", from 1s to 24h, and longer than any answer takes";
-                    mistakes.push(mistake("credits.reservation_ttl", Some(value), expected));
-                    None
-                }),
+        let ttl = duration("credits.reservation_ttl", credits.get("reservation_ttl"), &mut mistakes);
+        let lease = match document.get("intents") {
+            None => Some(HALF_AN_HOUR),
+            Some(Value::Object(intents)) if intents.keys().all(|name| name == "lease") => {
+                duration("intents.lease", intents.get("lease"), &mut mistakes)
+            }
+            Some(other) => {
+                mistakes.push(mistake("intents", Some(other), "a mapping of lease"));
+                None
+            }
         };
         let offers = Offers::new(document, &tiers, &max_topup)
             .map_err(|found| mistakes.extend(found))
             .ok();
-        match (listen, offers, ttl) {
-            (Some(listen), Some(offers), Some(ttl)) if mistakes.is_empty() => Ok(Self {
+        match (listen, offers, ttl, lease) {
+            (Some(listen), Some(offers), Some(reservation_ttl_ms), Some(lease_ms)) if mistakes.is_empty() => Ok(Self {
                 listen,
                 offers,
-                reservation_ttl_ms: i64::try_from(ttl).unwrap_or(i64::MAX),
+                reservation_ttl_ms,
+                lease_ms,
             }),
             _ => Err(SettingsError::Mistakes(mistakes)),
         }
     }
+}
+
+/// A duration that is longer than any answer takes, in milliseconds.
+fn duration(path: &str, value: Option<&Value>, mistakes: &mut Vec<ConfigError>) -> Option<i64> {
+    let Some(value) = value else { return Some(HALF_AN_HOUR) };
+    let duration = value.as_str().and_then(parse_milliseconds).filter(|ms| TTL.contains(ms));
+    let duration = duration.and_then(|ms| i64::try_from(ms).ok());
+    if duration.is_none() {
+        let expected = "a duration such as \"30m\", from 1s to 24h, and longer than any answer takes";
+        mistakes.push(mistake(path, Some(value), expected));
+    }
+    duration
 }
 
 fn text(value: &Value) -> String {
@@ -300,6 +316,8 @@ mod tests {
             (json!({"credits": {"max_topup": "much"}}), "credits.max_topup"),
             (json!({"credits": {"reservation_ttl": "1"}}), "credits.reservation_ttl"),
             (json!({"credits": {"reservation_ttl": "25h"}}), "credits.reservation_ttl"),
+            (json!({"intents": {"lease": "1ms"}}), "intents.lease"),
+            (json!({"intents": {"leases": "1s"}}), "intents"),
             (json!({"pay_to": {"eip155": "0x0"}}), "pay_to.eip155"),
         ] {
             assert!(paths(&changes).contains(&expected.to_owned()), "{changes}: {:?}", paths(&changes));

@@ -34,6 +34,8 @@ pub struct Config {
     pub payment_identifier: PaymentIdentifier,
     /// `replay.max_claims`: how many claims may be held at once.
     pub max_claims: u32,
+    /// `replay.claims`: whether facilitators are reached through a ledger, which holds claims for all replicas.
+    pub shared_claims: bool,
     /// What a 402 looks like.
     pub challenge: ChallengeStyle,
     /// What is allowed but probably not meant; one sentence each, to be logged.

@@ -127,7 +127,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
     let compiled = routes::read(routes_node, &base, errors);
     let access = policy::access(fields.get("access"), errors);
     let ledger = credits::ledger(fields.get("ledger"), errors);
-    let max_claims = policy::max_claims(fields.get("replay"), errors);
+    let (max_claims, shared_claims) = policy::replay(fields.get("replay"), errors);
     let redeliver = limits::redeliver(fields.get("redeliver"), errors);
     let payment_identifier = limits::payment_identifier(fields.get("payment_identifier"), errors);
     let priced = compiled.iter().map(|compiled| &compiled.route);
@@ -165,6 +165,7 @@ fn compile(root: &Node<'_>, errors: &mut Errors) -> Option<Config> {
         ledger,
         payment_identifier,
         max_claims,
+        shared_claims,
         challenge,
         warnings: Vec::new(),
     };

@@ -95,12 +95,16 @@ pub(super) fn access(node: Option<Node<'_>>, errors: &mut Errors) -> Access {
     access
 }
 
-/// Reads `replay.max_claims`.
-pub(super) fn max_claims(node: Option<Node<'_>>, errors: &mut Errors) -> u32 {
-    let fields = node.and_then(|node| node.fields(&["max_claims"], &[], errors));
-    let claims = fields.and_then(|fields| fields.get("max_claims"));
-    let claims = claims.and_then(|node| node.whole(1_000, 100_000_000, errors));
-    claims.and_then(|claims| u32::try_from(claims).ok()).unwrap_or(1_000_000)
+/// Reads `replay`: `max_claims`, and whether the replicas share claims.
+pub(super) fn replay(node: Option<Node<'_>>, errors: &mut Errors) -> (u32, bool) {
+    let Some(fields) = node.and_then(|node| node.fields(&["max_claims", "claims"], &[], errors)) else {
+        return (1_000_000, false);
+    };
+    let claims = fields.get("max_claims").and_then(|node| node.whole(1_000, 100_000_000, errors));
+    let shared = fields.get("claims");
+    let shared = shared.and_then(|node| node.one_of(&[("local", false), ("shared", true)], errors));
+    let claims = claims.and_then(|claims| u32::try_from(claims).ok()).unwrap_or(1_000_000);
+    (claims, shared.unwrap_or(false))
 }
 
 /// Reads `settlement`.
@@ -207,8 +211,9 @@ mod tests {
     fn the_defaults_are_the_documented_ones() {
         let mut errors = Errors::default();
         assert_eq!(pre_check(None, &mut errors), PreCheck::default());
-        assert_eq!(max_claims(None, &mut errors), 1_000_000);
-        assert_eq!(max_claims(Some(Node::root(&json!({"max_claims": 5000.0}))), &mut errors), 5000);
+        assert_eq!(replay(None, &mut errors), (1_000_000, false));
+        let given = json!({"max_claims": 5000.0, "claims": "shared"});
+        assert_eq!(replay(Some(Node::root(&given)), &mut errors), (5000, true));
         assert_eq!(
             challenge(Some(Node::root(&json!({"body": "openai"}))), &mut errors).body,
             BodyStyle::Openai

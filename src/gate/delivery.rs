@@ -3,6 +3,7 @@
 use super::edits::Edits;
 use super::env::{Env, Note};
 use super::sale::Sale;
+use super::share::Report;
 use crate::pricing::{Atomic, End};
 use crate::replay::{Held, Purchase, Right, Undelivered, Wanted};
 use crate::x402::Refusal;
@@ -111,6 +112,7 @@ impl Delivery {
 
     /// The stream has ended, after the answer's headers went.
     pub(super) fn ended(self, end: End, env: &mut Env<'_>) {
+        self.sale.hold.report(Report::Delivered, env);
         if end != End::Complete {
             return self.failed(true, env);
         }
@@ -127,6 +129,8 @@ impl Delivery {
 
     /// It was not delivered to its end. `begun`: a part of it was.
     pub(super) fn failed(self, begun: bool, env: &mut Env<'_>) {
+        // It is to be had once more, from here alone.
+        self.sale.hold.report(Report::Delivered, env);
         // What was metered was settled for what there was of it, perhaps next to nothing: it does not buy the next answer in full.
         let is_metered = self.sale.terms(env).is_some();
         let undelivered = Undelivered {

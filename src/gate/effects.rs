@@ -25,6 +25,8 @@ pub enum Endpoint {
     Reserve,
     /// `POST /internal/v1/capture`, of the ledger
     Capture,
+    /// `POST /report`, of the ledger where it stands before a facilitator
+    Report,
 }
 
 impl Endpoint {
@@ -36,13 +38,14 @@ impl Endpoint {
             Self::Supported => "/supported",
             Self::Reserve => "/internal/v1/reserve",
             Self::Capture => "/internal/v1/capture",
+            Self::Report => "/report",
         }
     }
 
     /// The HTTP method.
     pub fn method(self) -> &'static str {
         match self {
-            Self::Verify | Self::Settle | Self::Reserve | Self::Capture => "POST",
+            Self::Verify | Self::Settle | Self::Reserve | Self::Capture | Self::Report => "POST",
             Self::Supported => "GET",
         }
     }
@@ -59,6 +62,8 @@ pub struct Call {
     pub body: Vec<u8>,
     /// How long the answer may take, in milliseconds.
     pub timeout_ms: u32,
+    /// The name under which the claim is held, where the replicas share it: see [`Config::shared_claims`](crate::config::Config::shared_claims).
+    pub intent: Option<String>,
 }
 
 /// How a call ended.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 
 use super::admission::{Admission, Denied};
 use super::env::{Env, Note};
+use super::share::{Report, Share};
 use crate::replay::{self, Change, ClaimKey, Contended, Held, UnixSeconds};
 use crate::replay::{Exceeded, Limits, Opened, Trust};
 use crate::x402::Refusal;
@@ -19,6 +20,8 @@ pub(super) struct Hold {
     trust: Option<(Trust, Limits)>,
     /// The trust that was given, until it is ended.
     opened: Cell<Option<Opened>>,
+    /// What the ledger knows of it, where the replicas share claims.
+    share: Option<Share>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,25 @@ impl Hold {
             admission: Admission::default(),
             trust: None,
             opened: Cell::default(),
+            share: None,
+        }
+    }
+
+    /// The same, where the replicas share claims.
+    pub(super) fn shared(mut self, env: &Env<'_>) -> Self {
+        self.share = Share::new(env);
+        self
+    }
+
+    /// What the ledger knows of it.
+    pub(super) fn share(&self) -> Option<&Share> {
+        self.share.as_ref()
+    }
+
+    /// Tells the ledger, if it knows of this.
+    pub(super) fn report(&self, report: Report, env: &mut Env<'_>) {
+        if let Some(share) = &self.share {
+            share.report(report, env);
         }
     }
 
@@ -169,6 +191,7 @@ impl Hold {
     pub(super) fn release(&self, env: &mut Env<'_>) {
         self.close(env);
         self.admission.give_back(env);
+        self.report(Report::Released, env);
         match self.state {
             State::Wanted => {}
             // The claim has ended by itself. If there is one, somebody else has it: nonces of Permit2 and EIP-2612 can be signed anew.

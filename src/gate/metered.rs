@@ -52,22 +52,31 @@ impl Metered {
         self.meter.place()
     }
 
-    /// The answer has ended, in whatever way: what was delivered of it.
-    pub(super) fn delivery(&mut self, end: End, env: &mut Env<'_>) -> Delivery {
-        // What was held back was not delivered, but counts as far as it says what was used.
-        self.meter.end();
-        let metered = self.meter.metered();
-        if let Some(usage) = metered.usage {
-            env.notes.attribute("input_tokens", usage.input.to_string());
-            env.notes.attribute("output_tokens", usage.output.to_string());
-        }
+    /// What was delivered so far, as if the client had left now.
+    pub(super) fn so_far(&self, env: &Env<'_>) -> Delivery {
+        self.what(End::ClientGone, env)
+    }
+
+    fn what(&self, end: End, env: &Env<'_>) -> Delivery {
         Delivery {
-            metered,
+            metered: self.meter.metered(),
             encoded: self.kind == AnswerKind::Encoded,
             end,
             duration_ms: env.now_ms.saturating_sub(self.began_ms),
             told: self.told,
         }
+    }
+
+    /// The answer has ended, in whatever way: what was delivered of it.
+    pub(super) fn delivery(&mut self, end: End, env: &mut Env<'_>) -> Delivery {
+        // What was held back was not delivered, but counts as far as it says what was used.
+        self.meter.end();
+        let delivery = self.what(end, env);
+        if let Some(usage) = delivery.metered.usage {
+            env.notes.attribute("input_tokens", usage.input.to_string());
+            env.notes.attribute("output_tokens", usage.output.to_string());
+        }
+        delivery
     }
 }
 

@@ -40,6 +40,7 @@ mod request;
 mod response;
 mod sale;
 mod settlement;
+mod share;
 mod streaming;
 mod tries;
 mod trust;

@@ -15,6 +15,7 @@ use super::order::{Deal, Order};
 use super::redirect;
 use super::response::Keyed;
 use super::sale::{Sale, short_hash};
+use super::share;
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
@@ -194,7 +195,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         supported: env.supported,
         bounds: &env.config.pre_check,
         resource: &order.resource,
-        secret: env.secret,
+        secret: if env.config.shared_claims { &share::SECRET } else { env.secret },
         now: env.now,
         grace: 0,
     };
@@ -221,7 +222,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         resumes: false,
         request: request.hash(),
         identifier,
-        hold: Hold::new(approved.claim, approved.expiry),
+        hold: Hold::new(approved.claim, approved.expiry).shared(env),
     };
     let edits = edits(request, env);
     let taken = match &late {

@@ -110,6 +110,10 @@ impl Sale {
             endpoint,
             body,
             timeout_ms,
+            intent: self
+                .hold
+                .share()
+                .map(|share| share.of_call(self.ready.facilitator, self.hold.key(), self.hold.expiry())),
         })
     }
 

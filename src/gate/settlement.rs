@@ -10,6 +10,7 @@ use super::effects::{Call, CalloutReply, EndEffect, Endpoint, LastWords, Release
 use super::env::{Env, Note};
 use super::prepaid::Prepaid;
 use super::sale::Sale;
+use super::share::Report;
 use super::tries::Tries;
 use super::trust;
 use super::verifying::contradiction;
@@ -106,7 +107,13 @@ impl Settlement {
             return Due::Nothing(EndEffect::Finish(LastWords::of(receipt, place)));
         }
         match sale.call(Endpoint::Settle, Some(amount), env) {
-            Some(call) => Due::Settlement(Self::new(sale, amount, Waits::End { place }, call, Tries::first())),
+            Some(mut call) => {
+                // Whoever else comes with this payment has had nothing of it.
+                if let Some(intent) = &mut call.intent {
+                    intent.push_str(";delivered");
+                }
+                Due::Settlement(Self::new(sale, amount, Waits::End { place }, call, Tries::first()))
+            }
             // Cannot happen: the same call was made for /verify.
             None => Due::Nothing(unsettled(&sale, "no facilitator", env)),
         }
@@ -359,6 +366,7 @@ impl Settlement {
                 // Should this fail, what is heard of it later counts for nothing.
                 let _ = env.attempts().note(env.store, hold.key(), &payment, hold.expiry(), env.now);
                 hold.keep_pending(env);
+                hold.report(Report::Pending, env);
             }
             // It has bought its answer: nobody takes it over, with whatever other payment of the same nonce.
             Waits::End { .. } => self.sale.hold.keep_closed(env),

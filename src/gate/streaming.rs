@@ -9,6 +9,7 @@ use super::metered::{self, Metered};
 use super::response::Response;
 use super::sale::Sale;
 use super::settlement::{Due, Settlement};
+use super::share::Report;
 use crate::metering::Place;
 use crate::pricing::{Atomic, End};
 use crate::x402::Refusal;
@@ -50,6 +51,7 @@ impl Streaming {
     pub(super) fn chunk(mut self: Box<Self>, bytes: &[u8], last: bool, env: &mut Env<'_>) -> (Gate, BodyEffect) {
         let bytes = self.metered.pass(bytes, last);
         if !last {
+            self.report(env);
             let next = Next::Go;
             return (Gate::Streaming(self), BodyEffect { bytes, next });
         }
@@ -75,6 +77,15 @@ impl Streaming {
             env.notes.attribute("outcome", "nothing_due");
         }
         Settlement::after(sale, amount, place, env)
+    }
+
+    /// Tells the ledger now and then what is due so far: it is settled from there if this Envoy does not live to do it.
+    fn report(&mut self, env: &mut Env<'_>) {
+        if !self.sale.hold.share().is_some_and(|share| share.reports(env)) {
+            return;
+        }
+        let charged = self.sale.charge(&self.metered.so_far(env), env);
+        self.sale.hold.report(Report::Used(charged.amount), env);
     }
 
     fn charge(mut self, end: End, env: &mut Env<'_>) -> Charge {

@@ -227,6 +227,10 @@ impl Verifying {
                     Ok(()) => refuse(env, &self.sale.order, refusal, Some(&reason), ""),
                     Err(refusal) => refuse(env, &self.sale.order, refusal, None, ""),
                 };
+                // The ledger has heard it before.
+                if let Some(share) = self.sale.hold.share() {
+                    share.forget();
+                }
                 self.sale.hold.release(env);
                 request((Gate::Answered, RequestEffect::Answer(answer)))
             }

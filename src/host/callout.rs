@@ -35,6 +35,9 @@ pub(super) fn send(facilitator: &Facilitator, call: &Call) -> Result<CalloutToke
     if body.is_some() {
         headers.push(("content-type", "application/json"));
     }
+    if let Some(intent) = &call.intent {
+        headers.push(("x-x402-intent", intent));
+    }
     headers.extend(facilitator.headers.iter().map(|(name, value)| (&**name, value.expose())));
     // Envoy does not send a call with a timeout below a millisecond.
     let timeout = Duration::from_millis(u64::from(call.timeout_ms.max(1)));
@@ -77,7 +80,7 @@ impl Arrived {
     pub(super) fn has_failed(&self, endpoint: Endpoint) -> bool {
         match (&self.outcome, endpoint) {
             (Outcome::Answered(status), Endpoint::Reserve) => *status != 200,
-            (Outcome::Answered(status), Endpoint::Capture) => !matches!(status, 200 | 404 | 409),
+            (Outcome::Answered(status), Endpoint::Capture | Endpoint::Report) => !matches!(status, 200 | 404 | 409),
             (Outcome::Answered(status), _) => !is_answer(*status, &self.body),
             _ => true,
         }

@@ -202,6 +202,7 @@ impl GateRoot {
             endpoint: Endpoint::Supported,
             body: Vec::new(),
             timeout_ms,
+            intent: None,
         };
         if worker.send(&call, None, None).is_err() {
             answered(worker, facilitator, &CalloutReply::NotSent);
@@ -331,7 +332,7 @@ impl Context for GateRoot {
                     self.later.extend(finish(&worker, job, &arrived.reply(), None));
                 }
             }
-            Endpoint::Capture => {
+            Endpoint::Capture | Endpoint::Report => {
                 if let Some(capture) = self.telling.remove(&token) {
                     self.act_as_root();
                     self.told(&worker, capture, &arrived.reply());

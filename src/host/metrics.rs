@@ -117,7 +117,7 @@ impl Metrics {
             Endpoint::Verify => "x402_verify_ms",
             Endpoint::Settle => "x402_settle_ms",
             Endpoint::Reserve => "x402_reserve_ms",
-            Endpoint::Supported | Endpoint::Capture => return,
+            Endpoint::Supported | Endpoint::Capture | Endpoint::Report => return,
         };
         if let Some(id) = self.id(Metric::Histogram, name.into()) {
             abi::record(id, nanoseconds.div_ceil(1_000_000));

@@ -8,6 +8,7 @@ mod answer;
 mod auth;
 mod billing;
 mod data_path;
+mod facilitate;
 pub mod fund;
 mod operations;
 mod router;

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa::openapi::{Components, Info, OpenApi};
@@ -10,8 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::auth::Tokens;
-use super::{admin, billing, data_path, operations};
+use super::{admin, billing, data_path, facilitate, operations};
 use crate::metrics::Metrics;
+use crate::payments::claims::Claims;
 use crate::payments::topup::Topups;
 use crate::store::Store;
 
@@ -22,18 +27,26 @@ pub struct App {
     pub store: Store,
     /// How payments become credits.
     pub topups: Arc<Topups<Store>>,
+    /// Which request of the fleet has which payment.
+    pub claims: Arc<Claims>,
     /// Who may call.
     pub tokens: Tokens,
     /// What is counted.
     pub metrics: Metrics,
     /// How long a reservation lasts that nothing is heard of, in milliseconds.
     pub reservation_ttl_ms: i64,
+    /// How long a request keeps a payment that nothing is heard of, in milliseconds.
+    pub lease_ms: i64,
 }
 
 fn described() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(data_path::reserve))
         .routes(routes!(data_path::capture))
+        .routes(routes!(facilitate::verify))
+        .routes(routes!(facilitate::settle))
+        .routes(routes!(facilitate::supported))
+        .routes(routes!(facilitate::report))
         .routes(routes!(billing::fund))
         .routes(routes!(billing::settle))
         .routes(routes!(billing::receive))
@@ -50,12 +63,20 @@ fn described() -> OpenApiRouter<App> {
         .routes(routes!(operations::metrics))
 }
 
+/// A caller that goes away ends nothing that has begun: a transaction that is dropped while it begins stays open in its connection, and
+/// takes what comes after it along.
+async fn to_the_end(request: Request, next: Next) -> Response {
+    let task = tokio::spawn(next.run(request));
+    task.await.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
 /// The whole API.
 pub fn router(app: App) -> Router {
     let (router, _) = described().split_for_parts();
     router
         .route("/openapi.json", get(operations::description))
         .fallback(operations::nothing)
+        .layer(middleware::from_fn(to_the_end))
         .with_state(app)
 }
 

@@ -97,6 +97,12 @@ impl Facilitators {
         self.call(index, Method::POST, "/settle", Some(body), timeout).await
     }
 
+    /// `GET /supported`.
+    pub async fn supported(&self, index: usize) -> Reply {
+        let timeout = |facilitator: &Facilitator| facilitator.verify_timeout_ms;
+        self.call(index, Method::GET, "/supported", None, timeout).await
+    }
+
     /// How long `/settle` of a facilitator may take, in milliseconds.
     pub fn settle_timeout_ms(&self, index: usize) -> i64 {
         self.config

@@ -5,7 +5,9 @@
 pub mod books;
 pub mod challenge;
 pub mod cipher;
+pub mod claims;
 pub mod facilitator;
+mod inference;
 pub mod offers;
 pub mod sweeper;
 pub mod topup;

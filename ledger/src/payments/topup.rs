@@ -9,16 +9,18 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use x402_envoy::precheck::{Approved, Claiming, Terms, pre_check};
-use x402_envoy::pricing::{Atomic, Offer};
-use x402_envoy::replay::{Bans, ClaimKey, MemoryStore, UnixSeconds};
+use x402_envoy::pricing::Offer;
+use x402_envoy::replay::UnixSeconds;
 use x402_envoy::x402::facilitator::{Settle, Verify, parse_settle, parse_verify, verify_or_settle_body};
 use x402_envoy::x402::{Dialect, Network, Payable, Payment, Receipt, Refusal, Resource};
 
 use super::books::{Begin, Books, NewTopup, Source, State, Topup, TopupReceipt};
 use super::cipher::{Cipher, CipherError};
 use super::facilitator::{Facilitators, Reply, now_seconds};
+use super::inference::{Inference, never_less};
 use super::offers::{Offers, Priced};
 use crate::metrics::Metrics;
+use crate::store::StoreError;
 
 /// For how long a payment that has expired is recognised, in seconds: it may have been settled.
 const GRACE: u64 = 86_400;
@@ -30,8 +32,6 @@ const LEASE_MARGIN_MS: i64 = 30_000;
 /// When an unknown settlement is first sent again, and the longest time from one attempt to the next, in milliseconds.
 const FIRST_RETRY_MS: i64 = 1_000;
 const LONGEST_RETRY_MS: i64 = 3_600_000;
-/// How long a payer whose settlement was inferred is not trusted so again, in seconds.
-const HOUR: u64 = 3600;
 /// How often a change of the books is tried: an outcome that is not written down has to be asked for again.
 const WRITES: u32 = 5;
 
@@ -44,6 +44,9 @@ pub enum TopupError {
     /// The payload could not be sealed.
     #[error(transparent)]
     Cipher(#[from] CipherError),
+    /// See there.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The settlement's task ended before its work.
     #[error("the settlement was interrupted")]
     Interrupted,
@@ -143,7 +146,7 @@ pub struct Topups<B> {
     facilitators: Arc<Facilitators>,
     cipher: Cipher,
     secret: [u8; 16],
-    inferred: MemoryStore,
+    inference: Inference,
     metrics: Metrics,
 }
 
@@ -151,12 +154,12 @@ impl<B: Books> Topups<B> {
     /// `secret` is the database's: claims are hashed with it.
     pub fn new(store: B, offers: Offers, facilitators: Arc<Facilitators>, cipher: Cipher, secret: [u8; 16], metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
+            inference: Inference::new(&offers.config, secret),
             store,
             offers,
             facilitators,
             cipher,
             secret,
-            inferred: MemoryStore::new(),
             metrics,
         })
     }
@@ -512,7 +515,9 @@ impl<B: Books> Topups<B> {
                 // A transaction that failed will fail again, and the facilitator has paid for it.
                 self.failed(id, refusal, &reason, transaction.is_some()).await
             }
-            (Settle::NonceUsed { reason, .. }, Some(doubt)) if !self.infers(sending, &doubt.payer) => {
+            (Settle::NonceUsed { reason, .. }, Some(doubt))
+                if !self.inference.infers(&sending.currency, sending.millionths, &doubt.payer) =>
+            {
                 self.unknown(id, &reason, doubt.attempts).await
             }
             (Settle::NonceUsed { .. }, Some(_)) => {
@@ -569,18 +574,6 @@ impl<B: Books> Topups<B> {
         Ok(None)
     }
 
-    /// Whether "nonce used" counts as settled where nothing proves it: for little money, and for one payment of a payer in an hour.
-    fn infers(&self, sending: &Sending, payer: &str) -> bool {
-        let limits = &self.offers.config.settlement.accept_used_nonce_up_to;
-        let limit = limits.iter().find(|(currency, _)| **currency == *sending.currency);
-        if limit.is_none_or(|(_, most)| sending.millionths > *most) {
-            return false;
-        }
-        let (payer, now) = (ClaimKey::payer(&self.secret, "", "inferred", payer), UnixSeconds(now_seconds()));
-        let until = UnixSeconds(now.0.saturating_add(HOUR));
-        Bans::new(self.offers.config.max_claims).ban_first(&self.inferred, &payer, until, now) == Ok(true)
-    }
-
     fn lease(&self, facilitator: usize) -> i64 {
         let timeout = self.facilitators.settle_timeout_ms(facilitator);
         now_ms().saturating_add(timeout).saturating_add(LEASE_MARGIN_MS)
@@ -594,18 +587,11 @@ struct Doubt {
 }
 
 /// How long an unknown settlement waits for its next attempt, in milliseconds: a second, twice as long each time, at most an hour.
-fn back_off(attempts: i64) -> i64 {
+pub(super) fn back_off(attempts: i64) -> i64 {
     let doublings = u32::try_from(attempts.max(0)).unwrap_or(u32::MAX).min(20);
     FIRST_RETRY_MS
         .saturating_mul(1i64.checked_shl(doublings).unwrap_or(i64::MAX))
         .min(LONGEST_RETRY_MS)
-}
-
-/// In millionths of a token, rounded up.
-fn never_less(amount: Atomic, decimals: u8) -> u64 {
-    let whole = amount.millionths(decimals);
-    let is_more = decimals > 6 && whole < u128::MAX && amount.0 != 0;
-    u64::try_from(whole.saturating_add(u128::from(is_more))).unwrap_or(u64::MAX)
 }
 
 /// An id for a top-up: `pi_` and 32 hexadecimal digits.
@@ -635,11 +621,5 @@ mod tests {
             [0, 1, 2, 11, 12, 63, i64::MAX].map(back_off),
             [1_000, 2_000, 4_000, 2_048_000, 3_600_000, 3_600_000, 3_600_000]
         );
-    }
-
-    #[test]
-    fn what_is_at_stake_is_never_told_less() {
-        assert_eq!(never_less(Atomic(1_000_000), 6), 1_000_000);
-        assert_eq!(never_less(Atomic(1_000_000_000_000_000_001), 18), 1_000_001);
     }
 }

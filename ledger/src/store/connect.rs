@@ -10,12 +10,20 @@ use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::{Any, AnyPool, Executor as _, Row as _};
 
 /// Version, name, and text for SQLite and for PostgreSQL. A text that has been released is never changed: its checksum is in databases.
-const MIGRATIONS: [(i64, &str, &str, &str); 1] = [(
-    1,
-    "credits",
-    include_str!("../../migrations/sqlite/0001_credits.sql"),
-    include_str!("../../migrations/postgres/0001_credits.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+    (
+        1,
+        "credits",
+        include_str!("../../migrations/sqlite/0001_credits.sql"),
+        include_str!("../../migrations/postgres/0001_credits.sql"),
+    ),
+    (
+        2,
+        "intents",
+        include_str!("../../migrations/sqlite/0002_intents.sql"),
+        include_str!("../../migrations/postgres/0002_intents.sql"),
+    ),
+];
 
 /// WAL lets readers be; `FULL` makes what was answered outlive a loss of power, not only of the process.
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON;";

@@ -5,6 +5,7 @@
 
 mod check;
 mod connect;
+mod intents;
 mod journal;
 mod keys;
 mod limits;
@@ -14,6 +15,7 @@ mod topups;
 
 pub use check::Findings;
 pub use connect::{Store, StoreError};
+pub use intents::{Ended, Intent, NewIntent, Stage};
 pub use journal::{Filter, Kind, Transaction};
 pub(crate) use keys::hash;
 pub use keys::{Adjusted, Key, NewKey, Tenant};

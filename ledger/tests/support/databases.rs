@@ -75,13 +75,19 @@ pub async fn database(on: On) -> Database {
             (server.replace("/postgres?", &format!("/{name}?")), None)
         }
     };
-    let store = Store::open(&url, 8).await.unwrap();
-    let sql = AnyPoolOptions::new().max_connections(1).connect(&url).await.unwrap();
     Database {
-        url,
-        store,
-        sql,
         _directory: directory,
+        ..opened(&url).await
+    }
+}
+
+/// One that is there already.
+pub async fn opened(url: &str) -> Database {
+    Database {
+        url: url.to_owned(),
+        store: Store::open(url, 8).await.unwrap(),
+        sql: AnyPoolOptions::new().max_connections(1).connect(url).await.unwrap(),
+        _directory: None,
     }
 }
 

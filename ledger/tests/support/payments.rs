@@ -98,6 +98,8 @@ pub struct Facilitator {
     pub moved: Mutex<Vec<String>>,
     pub verified: Mutex<u32>,
     pub settle_calls: Mutex<u32>,
+    /// What was asked to be settled.
+    pub amounts: Mutex<Vec<String>>,
     pub arrived: Notify,
     pub go: Notify,
 }
@@ -109,6 +111,8 @@ async fn verify(Extract(facilitator): Extract<Arc<Facilitator>>) -> Json<Value> 
 
 async fn settle(Extract(facilitator): Extract<Arc<Facilitator>>, Json(body): Json<Value>) -> (StatusCode, String) {
     *facilitator.settle_calls.lock().unwrap() += 1;
+    let amount = body["paymentRequirements"]["amount"].as_str().unwrap().to_owned();
+    facilitator.amounts.lock().unwrap().push(amount);
     let nonce = body["paymentPayload"]["payload"]["authorization"]["nonce"]
         .as_str()
         .unwrap()

@@ -23,11 +23,26 @@ pub struct Capture {
     /// In millionths of a dollar; 0 gives all of it back.
     due: u64,
     tries: u32,
+    /// Whether it is of a reservation; else of a claim that the replicas share, and nothing is counted.
+    of_credit: bool,
 }
 
 impl Capture {
     pub(super) fn new(call: Call, due: u64) -> Self {
-        Self { call, due, tries: 0 }
+        Self {
+            call,
+            due,
+            tries: 0,
+            of_credit: true,
+        }
+    }
+
+    /// What the ledger has to hear of a claim.
+    pub(in crate::gate) fn report(call: Call) -> Self {
+        Self {
+            of_credit: false,
+            ..Self::new(call, 0)
+        }
     }
 
     /// The call to be sent.
@@ -72,7 +87,12 @@ impl Capture {
                 }
             }
         };
-        env.notes.event(Note::Captured(outcome));
+        if self.of_credit {
+            env.notes.event(Note::Captured(outcome));
+        } else if outcome == "unreleased" {
+            let warning = "the ledger could not be told how a request has ended: its payment stays in use until the lease ends";
+            env.notes.warnings.push(warning.into());
+        }
         None
     }
 }

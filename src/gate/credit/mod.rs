@@ -113,6 +113,7 @@ impl Tab {
 
 fn call(endpoint: Endpoint, body: Vec<u8>, timeout_ms: u32, env: &Env<'_>) -> Call {
     Call {
+        intent: None,
         facilitator: env.config.ledger_index(),
         endpoint,
         body,

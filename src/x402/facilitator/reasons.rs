@@ -111,6 +111,9 @@ const REASONS: &[(&str, Meaning)] = &[
     ("network_mismatch", Fault(R::InvalidNetwork)),
     ("nonce_already_used", NonceUsed),
     ("payment_expired", Fault(R::ValidBefore)),
+    // The ledger's, where the replicas share claims.
+    ("payment_in_use_elsewhere", Fault(R::PaymentInUse)),
+    ("payment_pending_elsewhere", Fault(R::SettlementPending)),
     ("permit2_2612_amount_mismatch", Fault(R::ValueMismatch)),
     ("permit2_allowance_required", Fault(R::Permit2AllowanceRequired)),
     ("permit2_amount_mismatch", Fault(R::ValueMismatch)),

@@ -1,0 +1,371 @@
+//! Claims of a fleet, against a facilitator that refuses, fails, forgets and is slow: one request at a time has a payment, and it is settled
+//! at most once.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::arithmetic_side_effects,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+#[path = "support/databases.rs"]
+mod databases;
+#[path = "support/payments.rs"]
+mod support;
+
+use std::sync::Arc;
+
+use databases::Database;
+use serde_json::{Value, json};
+use sqlx::Row as _;
+use support::{Facilitator, Script, serve};
+use x402_ledger::metrics::Metrics;
+use x402_ledger::payments::cipher::Cipher;
+use x402_ledger::payments::claims::{Claims, Holder};
+use x402_ledger::payments::facilitator::Facilitators;
+use x402_ledger::payments::offers::Offers;
+use x402_ledger::store::{Intent, Stage};
+
+on_both!(
+    a_payment_is_one_requests_until_it_is_released,
+    a_payment_that_is_settled_buys_one_answer,
+    two_hundred_copies_at_once,
+    a_refusal_gives_it_back,
+    what_is_unknown_is_sent_again_and_had_by_whoever_comes_next,
+    a_ledger_that_dies_while_it_settles,
+    an_envoy_that_dies_while_it_delivers,
+    an_envoy_that_dies_before_it_settles,
+    what_was_delivered_of_a_metered_answer_is_settled,
+    nothing_is_settled_without_a_claim,
+    the_amount_of_a_settlement_that_was_sent_stays,
+    what_has_ended_is_forgotten_in_time,
+);
+
+struct World {
+    database: Database,
+    facilitator: Arc<Facilitator>,
+    claims: Arc<Claims>,
+    url: String,
+}
+
+async fn world(database: &Database, script: &[Script]) -> World {
+    let facilitator = Arc::new(Facilitator::default());
+    facilitator.script.lock().unwrap().extend(script);
+    let url = serve(facilitator.clone()).await;
+    World {
+        database: database.clone(),
+        facilitator,
+        claims: claims(database, &url),
+        url,
+    }
+}
+
+/// A ledger on this database; several may share it.
+fn claims(database: &Database, url: &str) -> Arc<Claims> {
+    let document = json!({
+        "pay_to": {"eip155": "0x90F79bf6EB2c4f870365E785982E1f101E93b906"},
+        "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
+        "facilitators": [{"url": url}],
+    });
+    let offers = Offers::new(document.as_object().unwrap(), &["$1".to_owned()], "$100").unwrap();
+    let facilitators = Arc::new(Facilitators::new(Arc::new(offers.config.clone())).unwrap());
+    let keys = (Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16]);
+    Claims::new(
+        database.store.clone(),
+        facilitators,
+        &offers.config,
+        keys,
+        Metrics::default(),
+        600_000,
+    )
+}
+
+/// A request that holds payment `n`.
+fn holder(n: u8, request: u8) -> Holder {
+    Holder::parse(&format!("{};claim={};until=1900000000", hex(request), hex(n))).unwrap()
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}").repeat(16)
+}
+
+fn body(n: u8, scheme: &str, amount: &str) -> Vec<u8> {
+    let nonce = format!("0x{}", format!("{n:02x}").repeat(32));
+    let required = json!({"scheme": scheme, "network": "eip155:84532", "amount": amount, "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "payTo": "0x2"});
+    let payload = json!({"signature": "0xs", "authorization": {"from": "0xpayer", "nonce": nonce, "value": "10000"}});
+    json!({"x402Version": 2, "paymentPayload": {"x402Version": 2, "accepted": required, "payload": payload}, "paymentRequirements": required})
+        .to_string()
+        .into_bytes()
+}
+
+impl World {
+    async fn verify(&self, n: u8, request: u8) -> Value {
+        let answer = self.claims.verify(0, &holder(n, request), body(n, "exact", "10000")).await.unwrap();
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    async fn settle(&self, n: u8, request: u8) -> (u16, Value) {
+        let answer = self.claims.settle(0, &holder(n, request), body(n, "exact", "10000")).await.unwrap();
+        (answer.status, serde_json::from_slice(&answer.body).unwrap_or_default())
+    }
+
+    async fn intent(&self, n: u8) -> Intent {
+        self.database.store.intent(&hex(n)).await.unwrap().unwrap()
+    }
+
+    /// As time passes: every lease has ended, and everything unknown is due.
+    async fn lapse(&self) {
+        self.database
+            .run("UPDATE intents SET lease_until = 1, next_attempt_at = 0")
+            .await
+            .unwrap();
+    }
+
+    fn moved(&self) -> usize {
+        self.facilitator.moved.lock().unwrap().len()
+    }
+
+    fn settle_calls(&self) -> u32 {
+        *self.facilitator.settle_calls.lock().unwrap()
+    }
+
+    /// No signature outlives its settlement.
+    async fn holds_no_payload(&self) {
+        let rows = sqlx::query("SELECT claim FROM intents WHERE payload <> ''")
+            .fetch_all(&self.database.sql)
+            .await
+            .unwrap();
+        let left: Vec<String> = rows.iter().map(|row| row.try_get(0).unwrap()).collect();
+        assert_eq!(left, Vec::<String>::new());
+    }
+}
+
+fn valid(answer: &Value) -> bool {
+    answer["isValid"] == true
+}
+
+fn reason(answer: &Value) -> &str {
+    assert_eq!(answer["isValid"], false, "{answer}");
+    answer["invalidReason"].as_str().unwrap()
+}
+
+async fn a_payment_is_one_requests_until_it_is_released(database: Database) {
+    let world = world(&database, &[]).await;
+    assert!(valid(&world.verify(1, 1).await) && valid(&world.verify(1, 1).await));
+    let held = world.intent(1).await;
+    assert_eq!(
+        (held.stage, &*held.payer, &*held.amount, &*held.network),
+        (Stage::Held, "0xpayer", "10000", "eip155:84532")
+    );
+    assert!(!held.payload.contains("0xs") && !held.payload.is_empty());
+    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use_elsewhere");
+    assert!(valid(&world.verify(2, 2).await));
+    assert_eq!(database.store.release_intent(&hex(1), 1).await.ok(), Some(true));
+    assert!(valid(&world.verify(1, 3).await));
+    // The first one is over.
+    assert_eq!(world.settle(1, 1).await.1["errorReason"], "payment_in_use_elsewhere");
+    assert_eq!(
+        (world.moved(), database.store.release_intent(&hex(1), 1).await.ok()),
+        (0, Some(false))
+    );
+}
+
+async fn a_payment_that_is_settled_buys_one_answer(database: Database) {
+    let world = world(&database, &[]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    let (status, receipt) = world.settle(1, 1).await;
+    assert_eq!((status, receipt["success"].as_bool()), (200, Some(true)));
+    // The same request may ask again.
+    assert_eq!(world.settle(1, 1).await, (status, receipt));
+    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use_elsewhere");
+    assert_eq!(world.settle(1, 2).await.1["errorReason"], "payment_in_use_elsewhere");
+    database.store.deliver_intent(&hex(1)).await.unwrap();
+    assert_eq!(reason(&world.verify(1, 2).await), "nonce_already_used");
+    world.lapse().await;
+    assert_eq!(reason(&world.verify(1, 3).await), "nonce_already_used");
+    assert_eq!((world.moved(), world.settle_calls()), (1, 1));
+    world.holds_no_payload().await;
+}
+
+async fn two_hundred_copies_at_once(database: Database) {
+    let world = world(&database, &[]).await;
+    // Two ledgers on one database.
+    let ledgers = [world.claims.clone(), claims(&database, &world.url)];
+    let tasks: Vec<_> = (0..200u8)
+        .map(|request| {
+            let ledger = ledgers[usize::from(request % 2)].clone();
+            tokio::spawn(async move {
+                let holder = holder(1, request);
+                let verdict = ledger.verify(0, &holder, body(1, "exact", "10000")).await.unwrap();
+                let verdict: Value = serde_json::from_slice(&verdict.body).unwrap();
+                if !valid(&verdict) {
+                    return false;
+                }
+                let outcome = ledger.settle(0, &holder, body(1, "exact", "10000")).await.unwrap();
+                serde_json::from_slice::<Value>(&outcome.body).unwrap()["success"] == true
+            })
+        })
+        .collect();
+    let mut served = 0;
+    for task in tasks {
+        served += u32::from(task.await.unwrap());
+    }
+    assert_eq!((served, world.moved(), world.settle_calls()), (1, 1, 1));
+}
+
+async fn a_refusal_gives_it_back(database: Database) {
+    let world = world(&database, &[Script::Refuse]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.1["errorReason"], "insufficient_funds");
+    assert_eq!(
+        (world.intent(1).await.stage, &*world.intent(1).await.error),
+        (Stage::Released, "insufficient_funds")
+    );
+    assert!(valid(&world.verify(1, 2).await));
+    assert_eq!(world.settle(1, 2).await.1["success"], true);
+}
+
+async fn what_is_unknown_is_sent_again_and_had_by_whoever_comes_next(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    // As the facilitator said it.
+    assert_eq!(world.settle(1, 1).await.0, 500);
+    assert_eq!(world.intent(1).await.stage, Stage::Unknown);
+    assert_eq!(
+        reason(&world.verify(1, 2).await),
+        "payment_pending_elsewhere",
+        "its request may try again"
+    );
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 0, "it is not due yet");
+    database.store.leave_intent(&hex(1)).await.unwrap();
+    assert_eq!(reason(&world.verify(1, 3).await), "payment_pending_elsewhere", "it is not due yet");
+    world.lapse().await;
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
+    assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settled, 1));
+    // Paid and not delivered: the next one has it, and its receipt, and nothing moves again.
+    assert!(valid(&world.verify(1, 4).await));
+    assert_eq!(reason(&world.verify(1, 5).await), "payment_in_use_elsewhere");
+    assert_eq!(world.settle(1, 4).await.1["success"], true);
+    assert_eq!((world.moved(), world.settle_calls()), (1, 2));
+    database.store.deliver_intent(&hex(4)).await.unwrap();
+    world.lapse().await;
+    assert_eq!(reason(&world.verify(1, 6).await), "nonce_already_used");
+    world.holds_no_payload().await;
+}
+
+async fn a_ledger_that_dies_while_it_settles(database: Database) {
+    let world = world(&database, &[Script::Wait]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    let first = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    first.spawn({
+        let (at, url) = (database.url.clone(), world.url.clone());
+        async move {
+            let mut own = databases::opened(&at).await;
+            own.url = at;
+            claims(&own, &url).settle(0, &holder(1, 1), body(1, "exact", "10000")).await
+        }
+    });
+    world.facilitator.arrived.notified().await;
+    // The money has moved, and nothing says so.
+    first.shutdown_background();
+    assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settling, 1));
+    assert_eq!(world.settle(1, 1).await.0, 503, "somebody may be at it");
+    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use_elsewhere");
+    world.lapse().await;
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
+    assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settled, 1));
+    assert_eq!(world.settle(1, 1).await.1["success"], true);
+}
+
+async fn an_envoy_that_dies_while_it_delivers(database: Database) {
+    let world = world(&database, &[]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.1["success"], true);
+    // Its client comes again, to another Envoy: while it may still be delivered, and after that.
+    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use_elsewhere");
+    world.lapse().await;
+    assert!(valid(&world.verify(1, 3).await));
+    assert_eq!(world.settle(1, 3).await.1["success"], true);
+    assert_eq!((world.moved(), world.settle_calls()), (1, 1));
+}
+
+async fn an_envoy_that_dies_before_it_settles(database: Database) {
+    let world = world(&database, &[]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    world.lapse().await;
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 0);
+    assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Released, 0));
+    world.holds_no_payload().await;
+    assert!(valid(&world.verify(1, 2).await));
+    assert_eq!(world.settle(1, 2).await.1["success"], true);
+}
+
+async fn what_was_delivered_of_a_metered_answer_is_settled(database: Database) {
+    let world = world(&database, &[]).await;
+    let metered = |amount: &str| body(1, "upto", amount);
+    let verdict = world.claims.verify(0, &holder(1, 1), metered("10000")).await.unwrap();
+    assert!(valid(&serde_json::from_slice(&verdict.body).unwrap()));
+    for used in ["0", "120", "4321"] {
+        assert!(database.store.report_intent(&hex(1), used, 5).await.unwrap());
+    }
+    // Nobody has it in between: it is due.
+    let verdict = world.claims.verify(0, &holder(1, 2), metered("10000")).await.unwrap();
+    assert_eq!(reason(&serde_json::from_slice(&verdict.body).unwrap()), "payment_in_use_elsewhere");
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
+    let settled = world.intent(1).await;
+    assert_eq!((settled.stage, &*settled.amount, settled.delivered), (Stage::Settled, "4321", true));
+    assert_eq!(*world.facilitator.amounts.lock().unwrap(), ["4321"]);
+    let verdict = world.claims.verify(0, &holder(1, 3), metered("10000")).await.unwrap();
+    assert_eq!(reason(&serde_json::from_slice(&verdict.body).unwrap()), "nonce_already_used");
+    world.holds_no_payload().await;
+}
+
+async fn nothing_is_settled_without_a_claim(database: Database) {
+    let world = world(&database, &[]).await;
+    // Where the pre-check is enough, /settle is the first that is heard of it.
+    let (one, two) = (world.claims.clone(), claims(&database, &world.url));
+    let tasks = [(one, 1u8), (two, 2)].map(|(ledger, request)| {
+        tokio::spawn(async move {
+            let answer = ledger.settle(0, &holder(1, request), body(1, "exact", "10000")).await.unwrap();
+            serde_json::from_slice::<Value>(&answer.body).unwrap()["success"] == true
+        })
+    });
+    let mut settled = 0;
+    for task in tasks {
+        settled += u32::from(task.await.unwrap());
+    }
+    assert_eq!((settled, world.settle_calls()), (1, 1));
+}
+
+async fn the_amount_of_a_settlement_that_was_sent_stays(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    let mut holder = holder(1, 1);
+    holder.delivered = true;
+    let answer = world.claims.settle(0, &holder, body(1, "upto", "500")).await.unwrap();
+    assert_eq!(answer.status, 500);
+    assert!(world.intent(1).await.delivered);
+    let answer = world.claims.settle(0, &holder, body(1, "upto", "9000")).await.unwrap();
+    assert_eq!(answer.status, 200);
+    assert_eq!(*world.facilitator.amounts.lock().unwrap(), ["500", "500"]);
+    world.lapse().await;
+    assert_eq!(reason(&world.verify(1, 2).await), "nonce_already_used");
+}
+
+async fn what_has_ended_is_forgotten_in_time(database: Database) {
+    let world = world(&database, &[]).await;
+    for n in [1, 2] {
+        assert!(valid(&world.verify(n, n).await));
+    }
+    assert_eq!(world.settle(1, 1).await.1["success"], true);
+    let runs_out = 1_900_000_000_000;
+    assert_eq!(database.store.forget_intents(runs_out).await.unwrap(), 0);
+    assert_eq!(database.store.forget_intents(runs_out + 1).await.unwrap(), 1);
+    assert_eq!(world.intent(2).await.stage, Stage::Held);
+    assert_eq!(database.store.intent(&hex(1)).await.unwrap(), None);
+}

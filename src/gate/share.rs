@@ -1,0 +1,92 @@
+//! A claim that the replicas share: the ledger, which stands before the facilitators, knows it by the request that holds it.
+
+use std::cell::Cell;
+
+use super::credit::Capture;
+use super::effects::{Call, Endpoint};
+use super::env::Env;
+use crate::pricing::Atomic;
+use crate::replay::{ClaimKey, UnixSeconds};
+
+/// What claims are hashed with that others hash too. Whoever knows it can choose where a claim of theirs is kept, and gains nothing by that:
+/// each costs a signature of a payer of their own.
+pub(super) const SECRET: [u8; 16] = [0; 16];
+
+/// How often what a metered answer has cost so far is told, in milliseconds.
+const REPORT_MS: u64 = 10_000;
+
+/// What the ledger has to hear of an intent.
+#[derive(Clone, Copy)]
+pub(super) enum Report {
+    /// Nothing is settled: the payment may be used again.
+    Released,
+    /// The answer has ended, and nothing is left to be had for the payment elsewhere.
+    Delivered,
+    /// Its settlement's outcome is not known, and this request no longer waits for it.
+    Pending,
+    /// So much is due of an answer that goes on, in the token's smallest unit.
+    Used(Atomic),
+}
+
+/// The name under which a request holds its claim.
+pub(super) struct Share {
+    intent: String,
+    /// The facilitator in whose name the ledger was asked; `None`: it knows nothing.
+    told: Cell<Option<usize>>,
+    reported_ms: Cell<u64>,
+}
+
+impl Share {
+    /// `None` where claims are not shared.
+    pub(super) fn new(env: &Env<'_>) -> Option<Self> {
+        env.config.shared_claims.then(|| Self {
+            intent: hex::encode((env.random)()),
+            told: Cell::new(None),
+            reported_ms: Cell::new(env.now_ms),
+        })
+    }
+
+    /// What goes with a call to a facilitator: the name, what can be spent once, and until when, in Unix seconds.
+    pub(super) fn of_call(&self, facilitator: usize, key: &ClaimKey, expiry: UnixSeconds) -> String {
+        self.told.set(Some(facilitator));
+        format!("{};claim={};until={}", self.intent, hex::encode(key.as_bytes()), expiry.0)
+    }
+
+    /// It has found out by itself.
+    pub(super) fn forget(&self) {
+        self.told.set(None);
+    }
+
+    /// Whether it is time to tell what is due.
+    pub(super) fn reports(&self, env: &Env<'_>) -> bool {
+        let due = env.now_ms.saturating_sub(self.reported_ms.get()) >= REPORT_MS;
+        if due {
+            self.reported_ms.set(env.now_ms);
+        }
+        due && self.told.get().is_some()
+    }
+
+    /// Tells it.
+    pub(super) fn report(&self, report: Report, env: &mut Env<'_>) {
+        let Some(facilitator) = self.told.get() else { return };
+        let (outcome, amount) = match report {
+            Report::Released => ("released", Atomic(0)),
+            Report::Delivered => ("delivered", Atomic(0)),
+            Report::Pending => ("pending", Atomic(0)),
+            Report::Used(amount) => ("used", amount),
+        };
+        // It is told once how it ended.
+        if !matches!(report, Report::Used(_)) {
+            self.forget();
+        }
+        let timeout_ms = env.config.facilitators.get(facilitator).map_or(1, |peer| peer.verify_timeout_ms);
+        let body = format!(r#"{{"intent":"{}","outcome":"{outcome}","amount":"{}"}}"#, self.intent, amount.0);
+        env.notes.captures.push(Capture::report(Call {
+            facilitator,
+            endpoint: Endpoint::Report,
+            body: body.into_bytes(),
+            timeout_ms,
+            intent: None,
+        }));
+    }
+}
