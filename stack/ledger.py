@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import time
 import urllib.error
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import tools
+from .postgres import binaries
 from .process import Process, free_port
 
 Json = dict[str, Any]
@@ -99,6 +101,19 @@ class Ledger:
         done = subprocess.run([tools.ensure_ledger(), *words], env={**os.environ, **self.env}, capture_output=True, text=True)
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
+
+    def sql(self, statements: str) -> None:
+        """Past the service, as an operator could. It must not hold anything meanwhile."""
+        if self.database.startswith("sqlite:"):
+            connection = sqlite3.connect(self.database.removeprefix("sqlite:"), timeout=60)
+            connection.executescript(statements)
+            connection.close()
+        else:
+            subprocess.run([binaries() / "psql", "-qc", statements, self.database], check=True, stdout=subprocess.DEVNULL)
+
+    def end_leases(self) -> None:
+        """As time passes: whatever somebody holds who is gone is given up."""
+        self.sql("UPDATE intents SET lease_until = 1 WHERE lease_until > 1; UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
 
     def account(self, micros: int = 0, name: str = "test") -> Account:
         """A new tenant with a key and so many micro-dollars, given by hand."""

@@ -102,8 +102,8 @@ enum Taken {
 impl Taken {
     fn reason(self) -> &'static str {
         match self {
-            Self::InUse => "payment_in_use_elsewhere",
-            Self::Pending => "payment_pending_elsewhere",
+            Self::InUse => "payment_in_use",
+            Self::Pending => "payment_pending",
             Self::Spent => "nonce_already_used",
         }
     }

@@ -1,0 +1,219 @@
+"""A fleet shares its claims by the ledger: each payment is one request's, whichever Envoy it comes to, and whoever dies."""
+
+import os
+import signal
+from collections import Counter
+from typing import Iterator
+
+import pytest
+
+from stack.envoy import cluster
+from stack.ledger import Ledger as Service
+from stack.postgres import Postgres
+
+from .checks import alive, paid, refused, unpaid
+from .facilitator import refuse, reply
+from .metered import ASKS, TEXT, USED, answers, event, streams, terms
+from .metered import receipt as last_receipt
+from .test_claims import all_at_once
+from .wire import eventually
+from .world import BASE, MAIN, UPTO, World, changed, price
+
+ROUTES = [
+    {"name": "paid", "match": {"path": "/paid"}, "price": price("0.01"), "accept": [BASE]},
+    {"name": "upfront", "match": {"path": "/upfront"}, "price": price("0.01"), "accept": [BASE], "flow": "upfront"},
+    {"name": "free", "match": {"path": "/free"}, "price": "free"},
+    terms("/metered"),
+]
+COPIES = 200
+
+
+class Fleet:
+    """Two Envoys, and the ledger that stands before the facilitator for both."""
+
+    def __init__(self, worlds, name: str, service: Service) -> None:
+        self.worlds = worlds
+        self.name = name
+        self.service = service
+        self.one, self.two = self.envoy("one"), self.envoy("two")
+
+    def envoy(self, which: str) -> World:
+        facilitator = {"cluster": "ledger", "url": "http://ledger.test/internal/v1/facilitators/0", "networks": ["eip155:*"],
+                       "verify_timeout": "60s", "settle_timeout": "60s", "breaker": {"failures": 0},
+                       "headers": {"authorization": f"Bearer {self.service.token}"}}
+        config = changed(routes=ROUTES, facilitators=[facilitator], replay={"max_claims": 100_000, "claims": "shared"},
+                         settlement={"retries": 0})
+        return self.worlds.world(f"shared-{self.name}-{which}", config, clusters=[cluster("nowhere", []), cluster("ledger", self.service.port)],
+                                 ready=lambda world: world.call("/metered", **ASKS).status == 402 and world.call("/paid").status == 402)
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def fleet(request, worlds, tmp_path_factory) -> Iterator[Fleet]:
+    server = Postgres() if request.param == "postgres" else None
+    config = {"pay_to": MAIN["pay_to"], "accept": [BASE], "facilitators": [
+        {"url": f"http://127.0.0.1:{worlds.facilitator.port}/api", "verify_timeout": "60s", "settle_timeout": "60s"}]}
+    service = Service(tmp_path_factory.mktemp("ledger"), config, server and server.database())
+    yield Fleet(worlds, request.param, service)
+    for world in (found for name, found in worlds._open.items() if name.startswith(f"shared-{request.param}") and found.envoy.process.running()):
+        alive(world)
+    service.stop()
+    if server:
+        server.stop()
+
+
+def test_two_hundred_copies_at_two_envoys(fleet):
+    payment = fleet.one.payment("/paid")
+    said = all_at_once([lambda world=(fleet.one, fleet.two)[number % 2]: world.call("/paid", payment=payment) for number in range(COPIES)])
+    statuses = Counter(answer.status for answer in said)
+    assert statuses[200] == 1 and set(statuses) <= {200, 402, 409}, statuses
+    assert sum(fleet.one.reached(answer) for answer in said) == 1
+    assert fleet.one.count(payment, "verify") == fleet.one.count(payment, "settle") == 1
+    for answer in said:
+        if answer.status != 200:
+            unpaid(fleet.one, answer, answer.status, "payment_in_use" if answer.status == 409 else "nonce_already_used")
+
+
+@pytest.mark.parametrize("path", ["/paid", "/upfront"])
+def test_what_one_has_served_the_other_does_not(fleet, path, protocol):
+    payment = fleet.one.payment(path)
+    paid(fleet.one, fleet.one.call(path, payment=payment, protocol=protocol), payment)
+    found = eventually(lambda: (answer := fleet.two.call(path, payment=payment, protocol=protocol)).status != 409 and answer, "it is delivered")
+    refused(found, 402, "nonce_already_used")
+    # What is settled before anything else was refused at the settlement, and says so.
+    assert fleet.two.reached(found) == 0 and found.has_receipt == (path == "/upfront")
+    unpaid(fleet.one, fleet.one.call(path, payment=payment), 402, "nonce_already_used")
+    assert fleet.one.count(payment, "settle") == 1
+
+
+@pytest.mark.parametrize("does", [{"status": 500}, {"status": 404}, {"reset": "before"}])
+def test_what_one_could_not_serve_the_other_can(fleet, does):
+    payment = fleet.one.payment("/paid")
+    answer = fleet.one.call("/paid", payment=payment, does=does)
+    assert answer.status >= 400 and not answer.has_receipt
+    served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status != 409 and found, "it is given back")
+    paid(fleet.two, served, payment)
+
+
+def test_in_use_at_the_other(fleet):
+    payment = fleet.one.payment("/paid")
+    exchange, test_id = fleet.one.open("/paid", payment=payment, does={"hold": True})
+    eventually(lambda: fleet.one.backend.requests(test_id), "the backend is at work")
+    for protocol in ("h1", "h2"):
+        unpaid(fleet.two, fleet.two.call("/paid", payment=payment, protocol=protocol), 409, "payment_in_use")
+    exchange.close()
+    served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status != 409 and found, "it is given back")
+    paid(fleet.two, served, payment)
+
+
+def test_refusals_of_the_facilitator_are_passed_on(fleet):
+    payment = fleet.one.payment("/paid")
+    fleet.one.facilitator.script(payment.payload, verify=[refuse("insufficient_funds"), refuse("insufficient_funds")])
+    for world in (fleet.one, fleet.two):
+        unpaid(world, world.call("/paid", payment=payment), 402, "insufficient_funds")
+    assert fleet.one.count(payment, "verify") == 2 and fleet.one.count(payment, "settle") == 0
+
+
+def test_a_settlement_that_is_refused_gives_it_back(fleet):
+    payment = fleet.one.payment("/paid")
+    fleet.one.facilitator.script(payment.payload, settle=[refuse("insufficient_funds"), refuse("insufficient_funds")])
+    for world in (fleet.one, fleet.two):
+        refused(world.call("/paid", payment=payment), 402, "insufficient_funds")
+    assert fleet.one.count(payment, "settle") == 2
+
+
+def test_a_settlement_without_an_outcome_is_found_out(fleet):
+    """The other Envoy asks no facilitator, and serves it once the ledger knows."""
+    payment = fleet.one.payment("/paid")
+    transaction = "0x" + "ab" * 32
+    settled = reply(200, {"success": True, "transaction": transaction, "network": "eip155:8453"})
+    fleet.one.facilitator.script(payment.payload, settle=[reply(500, {"error": "database"}), settled])
+    refused(fleet.one.call("/paid", payment=payment), 503, "settlement_pending")
+    served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status == 200 and found, "its outcome is known")
+    assert served.receipt["transaction"] == transaction
+    assert fleet.one.count(payment, "settle") == 2 and fleet.one.count(payment, "verify") == 1
+    found = eventually(lambda: (answer := fleet.two.call("/paid", payment=payment)).status != 409 and answer, "it is delivered")
+    unpaid(fleet.two, found, 402, "nonce_already_used")
+
+
+def test_metered_answers(fleet, protocol):
+    payment = fleet.one.payment("/metered", **ASKS)
+    answer = fleet.one.call("/metered", payment=payment, does=answers(), protocol=protocol, **ASKS)
+    assert answer.status == 200 and last_receipt(answer)["amount"] == str(USED)
+    [call] = fleet.one.facilitator.calls(payment.payload, "settle")
+    assert call.json["paymentRequirements"]["amount"] == str(USED)
+    unpaid(fleet.two, fleet.two.call("/metered", payment=payment, **ASKS), 402, "nonce_already_used")
+
+
+def test_a_metered_answer_is_in_use_as_long_as_it_lasts(fleet):
+    payment = fleet.one.payment("/metered", **ASKS)
+    parts = [event(TEXT[0]), event(TEXT[1])]
+    exchange, test_id = fleet.one.open("/metered", "POST", ASKS["headers"], payment, does=streams(*parts), body=ASKS["body"])
+    status, _ = exchange.head()
+    assert status == 200
+    unpaid(fleet.two, fleet.two.call("/metered", payment=payment, **ASKS), 409, "payment_in_use")
+    fleet.one.backend.gate(test_id).release()
+    exchange.close()
+    found = eventually(lambda: (answer := fleet.two.call("/metered", payment=payment, **ASKS)).status != 409 and answer, "it is settled")
+    unpaid(fleet.two, found, 402, "nonce_already_used")
+    assert fleet.one.count(payment, "settle") == 1
+
+
+def test_an_envoy_that_dies(fleet):
+    """Before it settles, the payment is free again; after that, the other serves what was paid for."""
+    doomed = fleet.envoy("doomed")
+    before, after = doomed.payment("/paid"), doomed.payment("/paid")
+    waiting, first = doomed.open("/paid", payment=before, does={"hold": True})
+    eventually(lambda: doomed.backend.requests(first), "the backend is at work")
+    streaming, _ = doomed.open("/paid", payment=after, does={"kind": "sse", "chunks": 2})
+    status, _ = streaming.head()
+    assert status == 200 and doomed.count(after, "settle") == 1
+    os.kill(doomed.envoy.process.pid, signal.SIGKILL)
+    doomed.envoy.stop()
+    for exchange in (waiting, streaming):
+        exchange.close()
+    for payment in (before, after):
+        unpaid(fleet.two, fleet.two.call("/paid", payment=payment), 409, "payment_in_use")
+    fleet.service.end_leases()
+    paid(fleet.two, fleet.two.call("/paid", payment=before), before)
+    served = fleet.two.call("/paid", payment=after)
+    assert served.status == 200 and served.receipt["success"] is True
+    assert doomed.count(after, "settle") == 1 and doomed.count(after, "verify") == 1
+    for payment in (before, after):
+        found = eventually(lambda: (answer := fleet.one.call("/paid", payment=payment)).status != 409 and answer, "it is delivered")
+        unpaid(fleet.one, found, 402, "nonce_already_used")
+
+
+def test_a_client_that_leaves_is_served_again_by_the_same(fleet):
+    """What is left of a payment is that Envoy's to give, and the other does not give it as well."""
+    payment = fleet.one.payment("/paid")
+    exchange, test_id = fleet.one.open("/paid", payment=payment, does={"kind": "sse", "chunks": 2})
+    assert exchange.head()[0] == 200
+    exchange.close()
+    found = eventually(lambda: (answer := fleet.two.call("/paid", payment=payment)).status != 409 and answer, "it is known")
+    unpaid(fleet.two, found, 402, "nonce_already_used")
+    again = eventually(lambda: (answer := fleet.one.call("/paid", payment=payment)).status == 200 and answer, "it is served again")
+    assert again.receipt["success"] is True and fleet.one.count(payment, "settle") == 1
+
+
+def test_a_ledger_that_is_killed(fleet):
+    """Nobody is served meanwhile, and what was held is held when it is back."""
+    payment, other = fleet.one.payment("/paid"), fleet.one.payment("/paid")
+    exchange, test_id = fleet.one.open("/paid", payment=payment, does={"hold": True})
+    eventually(lambda: fleet.one.backend.requests(test_id), "the backend is at work")
+    fleet.service.kill()
+    unpaid(fleet.two, fleet.two.call("/paid", payment=other), 503, "facilitator_unavailable")
+    assert fleet.two.call("/free").status == 200
+    fleet.service.start()
+    unpaid(fleet.two, fleet.two.call("/paid", payment=payment), 409, "payment_in_use")
+    exchange.close()
+    served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status != 409 and found, "it is given back")
+    paid(fleet.two, served, payment)
+    paid(fleet.one, fleet.one.call("/paid", payment=other), other)
+
+
+def test_signatures_are_nowhere(fleet):
+    payment = fleet.one.payment("/paid")
+    paid(fleet.one, fleet.one.call("/paid", payment=payment), payment)
+    signature = payment.payload["signature"]
+    for log in (fleet.service.logs(), fleet.one.envoy.log()):
+        assert signature not in log and signature[2:] not in log and fleet.service.token not in log
