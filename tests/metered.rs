@@ -86,7 +86,11 @@ struct Chat {
 
 impl Chat {
     fn new(terms: &Value, stream: bool) -> Self {
-        let mut world = World::with(&configuration(terms));
+        Self::of(&configuration(terms), stream)
+    }
+
+    fn of(config: &Value, stream: bool) -> Self {
+        let mut world = World::with(config);
         let (mut gate, effect) = send(&mut world, stream, 0);
         let dispatch = match effect {
             RequestEffect::Verify(dispatch) => dispatch,
@@ -229,6 +233,32 @@ fn an_answer_streams_at_once_and_what_it_used_is_settled_at_its_end() {
     assert_eq!(chat.world.counted(&Note::Settled("settled")), 1);
     assert_eq!(chat.world.counted(&Note::Earned("USDC".into(), "base-sepolia".into(), 98)), 1);
     assert_eq!(chat.again(), (402, "nonce_already_used".into()));
+}
+
+#[test]
+fn what_is_due_is_reported_now_and_then_where_claims_are_shared() {
+    let mut config = configuration(&json!({}));
+    config["replay"] = json!({"claims": "shared"});
+    let mut chat = Chat::of(&config, true);
+    chat.begins(&[("content-type", "text/event-stream")]);
+    let mut reported = |chat: &mut Chat, seconds: u64| -> Vec<(String, String)> {
+        chat.world.now += seconds;
+        chat.part(TEXT);
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let reports = std::mem::take(&mut chat.world.notes.captures);
+        let bodies = reports
+            .iter()
+            .map(|report| serde_json::from_slice::<Value>(&report.call().body).unwrap());
+        bodies.map(|said| (text(&said["outcome"]), text(&said["amount"]))).collect()
+    };
+    assert_eq!(reported(&mut chat, 9), []);
+    // (1000 ÷ 4 + 100) × 2.5 of input, and ten bytes of text, which are three begun tokens.
+    assert_eq!(reported(&mut chat, 1), [("used".into(), "905".into())]);
+    assert_eq!(reported(&mut chat, 9), []);
+    assert_eq!(reported(&mut chat, 1), [("used".into(), "925".into())]);
+    let settlement = chat.settles(DONE);
+    assert!(settlement.call().intent.as_deref().unwrap().ends_with(";delivered"));
+    assert_eq!(settled_amount(&settlement), "925");
 }
 
 #[test]

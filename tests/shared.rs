@@ -1,0 +1,136 @@
+//! Claims that replicas share: what goes with each call, and what the ledger hears of how a request has ended.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)] // tests
+
+mod support;
+
+use serde_json::{Value, json};
+use support::world::{SETTLED, TOKEN, World, configuration};
+use x402_envoy::gate::{CalloutReply, Endpoint, Gate, Released};
+use x402_envoy::pricing::End;
+
+const NAME: &str = "07070707070707070707070707070707";
+
+fn world(claims: &str) -> World {
+    let mut config = configuration();
+    config["replay"] = json!({"claims": claims});
+    World::with(&config)
+}
+
+/// What the ledger was told, in order.
+fn told(world: &mut World) -> Vec<String> {
+    let reports = std::mem::take(&mut world.notes.captures);
+    let outcome = |report: &x402_envoy::gate::Capture| {
+        let call = report.call();
+        assert_eq!((call.endpoint, call.facilitator, &call.intent), (Endpoint::Report, 0, &None));
+        let said: Value = serde_json::from_slice(&call.body).unwrap();
+        assert_eq!(said["intent"], NAME);
+        said["outcome"].as_str().unwrap().to_owned()
+    };
+    reports.iter().map(outcome).collect()
+}
+
+#[test]
+fn calls_name_the_request_and_what_is_spent_once() {
+    let mut world = world("shared");
+    let payment = world.payment(1);
+    let (_, call) = world.verifying(&[("payment-signature", &payment)]);
+    let said = call.intent.unwrap();
+    let (name, rest) = said.split_once(";claim=").unwrap();
+    let (claim, until) = rest.split_once(";until=").unwrap();
+    assert_eq!((name, claim.len()), (NAME, 32));
+    assert!(until.parse::<u64>().unwrap() > support::NOW);
+    // Another replica, with another secret, comes to the same.
+    let other = {
+        let mut other = self::world("shared");
+        let payment = other.payment(1);
+        other.verifying(&[("payment-signature", &payment)]).1.intent.unwrap()
+    };
+    assert_eq!(other, said);
+    let mut local = self::world("local");
+    let payment = local.payment(1);
+    assert_eq!(local.verifying(&[("payment-signature", &payment)]).1.intent, None);
+}
+
+#[test]
+fn an_answer_that_was_had_is_delivered() {
+    let mut world = world("shared");
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    assert!(settlement.call().intent.as_deref().unwrap().starts_with(NAME));
+    assert!(!settlement.call().intent.as_deref().unwrap().ends_with(";delivered"));
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not delivered")
+    };
+    assert_eq!(told(&mut world), Vec::<String>::new());
+    let mut gate: Gate = *gate;
+    assert!(world.env(|env| gate.on_end(End::Complete, env)).is_none());
+    assert_eq!(told(&mut world), ["delivered"]);
+}
+
+#[test]
+fn an_answer_that_broke_off_is_this_replicas_to_serve_again() {
+    let mut world = world("shared");
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not delivered")
+    };
+    let mut gate: Gate = *gate;
+    assert!(world.env(|env| gate.on_end(End::ClientGone, env)).is_none());
+    assert_eq!(told(&mut world), ["delivered"]);
+}
+
+#[test]
+fn what_is_not_settled_is_released_once() {
+    let mut world = world("shared");
+    let payment = world.payment(1);
+    let (mut gate, _) = world.forwarded(&[("payment-signature", &payment)]);
+    let _ = world.respond(&mut gate, 500, true);
+    assert_eq!(told(&mut world), ["released"]);
+    assert!(world.env(|env| gate.on_end(End::Complete, env)).is_none());
+    assert_eq!(told(&mut world), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_ledger_has_refused_it_is_not_told() {
+    let mut world = world("shared");
+    let payment = world.payment(1);
+    let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
+    let refused = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"isValid":false,"invalidReason":"payment_in_use"}"#,
+    };
+    assert!(world.env(|env| gate.on_verified(TOKEN, &refused, env)).is_some());
+    assert_eq!(told(&mut world), Vec::<String>::new());
+}
+
+#[test]
+fn a_settlement_without_an_outcome_is_left_to_whoever_comes_next() {
+    let mut config = configuration();
+    config["replay"] = json!({"claims": "shared"});
+    config["settlement"] = json!({"retries": 0});
+    let mut world = World::with(&config);
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    assert!(matches!(world.settled(settlement, &CalloutReply::Lost), Released::Answer(answer) if answer.status == 503));
+    assert_eq!(told(&mut world), ["pending"]);
+}
+
+#[test]
+fn nothing_is_told_where_claims_are_local() {
+    let mut world = world("local");
+    let payment = world.payment(1);
+    let settlement = world.settling(&[("payment-signature", &payment)]);
+    let Released::Edit(_, gate) = world.settled(settlement, &SETTLED) else {
+        panic!("not delivered")
+    };
+    let mut gate: Gate = *gate;
+    assert!(world.env(|env| gate.on_end(End::Complete, env)).is_none());
+    assert!(world.notes.captures.is_empty());
+}
