@@ -16,12 +16,21 @@ demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 fo
 	@python3 stack/demo.py
 
 .PHONY: test
-test: tools lint test-native venv packages wasm wasm-panic ## everything that CI runs
-	@# Most of the time of the first is waiting. The others want both cores to themselves.
+test: tools ## everything that CI runs
+	@# Two things at a time: one link-time optimisation keeps one core busy, and most of a suite's time is waiting.
+	@$(MAKE) --no-print-directory -j2 --output-sync=line lint prepared
+	@$(MAKE) --no-print-directory test-native
 	@echo "what takes longest comes now, some twelve minutes; it is shown when it has ended"
 	@$(MAKE) --no-print-directory -j2 --output-sync=line test-envoy mutations
-	@$(MAKE) --no-print-directory test-clients test-configs test-chaos
+	@$(MAKE) --no-print-directory -j2 --output-sync=line test-clients test-gateways
 	@echo "all tests passed"
+
+.PHONY: prepared
+prepared: wasm wasm-panic venv packages
+
+.PHONY: test-gateways
+test-gateways: test-configs
+	@$(MAKE) --no-print-directory test-chaos
 
 .PHONY: wasm
 wasm: tools ## build the filter
@@ -65,7 +74,7 @@ test-envoy: venv wasm wasm-panic ledger ## the filter on a real Envoy, against s
 	$(PYTEST) tests/e2e $(T)
 
 .PHONY: test-clients
-test-clients: venv packages wasm ## official clients and facilitators on a local chain
+test-clients: venv packages wasm ledger ## official clients and facilitators on a local chain
 	$(PYTEST) tests/clients $(T)
 
 .PHONY: test-configs
@@ -73,7 +82,7 @@ test-configs: venv wasm ## the configurations below envoy/, on each supported En
 	$(PYTEST) tests/configs $(T)
 
 .PHONY: test-chaos
-test-chaos: venv packages wasm ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
+test-chaos: venv packages wasm ledger ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
 	$(PYTEST) tests/chaos $(T)
 
 .PHONY: test-docker
