@@ -39,7 +39,7 @@ fn every_example_is_accepted() {
 #[test]
 fn every_setting_is_described_and_no_other() {
     let example = examples(LEDGER).remove(0);
-    let own = ["database", "credits"];
+    let own = ["database", "credits", "intents"];
     let mut settings: BTreeSet<String> = example.keys().filter(|name| !own.contains(&name.as_str())).cloned().collect();
     for section in own {
         let fields = example.get(section).unwrap().as_object().unwrap();
