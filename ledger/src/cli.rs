@@ -4,14 +4,17 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use serde_json::Map;
+use serde_json::{Map, Value};
+use x402_envoy::x402::Network;
 
-use crate::api::{Tokens, csv, openapi, signed_micros};
+use crate::api::{Tokens, csv, openapi, quoted, signed_micros};
+use crate::payments::facilitator::http_client;
 use crate::payments::offers::dollars;
 use crate::payments::topup::now_ms;
+use crate::reconcile::{Node, reconcile};
 use crate::serve::{ServeError, serve};
 use crate::settings::{self, Settings, SettingsError};
-use crate::store::{Adjusted, Filter, Store, StoreError};
+use crate::store::{Adjusted, Filter, Intent, Store, StoreError};
 
 /// How many rows of an export are read at a time.
 const PAGE: i64 = 1_000;
@@ -68,6 +71,17 @@ enum Command {
         /// Before this time, in Unix milliseconds.
         #[arg(long)]
         until: Option<i64>,
+    },
+    /// Shared claims and their settlements as CSV.
+    Intents,
+    /// Compare settlements with the chain, and say what differs; fails if something does.
+    Reconcile {
+        /// A network and its node, such as eip155:8453=http://127.0.0.1:8545; may be given for several.
+        #[arg(long, required = true)]
+        rpc: Vec<String>,
+        /// How many of the latest blocks to look at.
+        #[arg(long, default_value_t = 50_000)]
+        blocks: u64,
     },
     /// The API's description, as OpenAPI in JSON.
     Openapi,
@@ -172,7 +186,10 @@ async fn async_run(cli: Cli) -> Result<(), CliError> {
     }
     let (url, connections) = settings::database(&document, url)?;
     let store = Store::open(&url, connections).await?;
-    let done = command(cli.command, &store).await;
+    let done = match cli.command {
+        Command::Reconcile { rpc, blocks } => compare(&store, &document, &rpc, blocks).await,
+        other => command(other, &store).await,
+    };
     store.close().await;
     done
 }
@@ -237,8 +254,9 @@ async fn command(command: Command, store: &Store) -> Result<(), CliError> {
             };
             export(store, filter).await
         }
-        // Done before there was a database.
-        Command::Serve | Command::Openapi | Command::Keygen => Ok(()),
+        Command::Intents => intents(store).await,
+        // Done elsewhere.
+        Command::Serve | Command::Openapi | Command::Keygen | Command::Reconcile { .. } => Ok(()),
     }
 }
 
@@ -277,6 +295,60 @@ async fn export(store: &Store, mut filter: Filter) -> Result<(), CliError> {
         let Some(last) = page.last() else { return Ok(()) };
         (filter.before, first) = (Some(last.seq), false);
     }
+}
+
+async fn intents(store: &Store) -> Result<(), CliError> {
+    print("claim,state,delivered,network,scheme,payer,amount,transaction,error,attempts,expires_at\r\n")?;
+    let mut after = String::new();
+    loop {
+        let page = store.intents(&after, PAGE).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after.clone_from(&last.claim);
+        for intent in &page {
+            let Intent {
+                claim,
+                network,
+                scheme,
+                amount,
+                attempts,
+                expires_at,
+                ..
+            } = intent;
+            let (state, delivered) = (intent.stage.as_str(), intent.delivered);
+            let [payer, transaction, error] = [&intent.payer, &intent.transaction, &intent.error].map(|text| quoted(text));
+            print(&format!(
+                "{claim},{state},{delivered},{network},{scheme},{payer},{amount},{transaction},{error},{attempts},{expires_at}\r\n"
+            ))?;
+        }
+    }
+}
+
+async fn compare(store: &Store, document: &Map<String, Value>, nodes: &[String], blocks: u64) -> Result<(), CliError> {
+    let offers = Settings::new(document)?.offers;
+    let cipher = settings::cipher().ok();
+    let http = http_client().map_err(|error| CliError::Not(error.to_string()))?;
+    let mut differs = Vec::new();
+    for given in nodes {
+        let wrong = || {
+            CliError::Not(format!(
+                "--rpc {given}: it has to be a network and a URL such as eip155:8453=http://127.0.0.1:8545"
+            ))
+        };
+        let (network, url) = given.split_once('=').ok_or_else(wrong)?;
+        let network = Network::parse(network).map_err(|_| wrong())?;
+        let report = reconcile(store, &offers, cipher.as_ref(), &network, &Node::new(url, http.clone()), blocks).await;
+        let report = report.map_err(|error| CliError::Not(error.to_string()))?;
+        let (known, moved, count) = (report.known, report.moved, report.differs.len());
+        print(&format!(
+            "{}: {known} payments in the ledger, {moved} transactions on the chain, {count} differences\n",
+            network.as_str()
+        ))?;
+        differs.extend(report.differs);
+    }
+    if differs.is_empty() {
+        return Ok(());
+    }
+    Err(CliError::Not(differs.join("\n")))
 }
 
 fn print(text: &str) -> Result<(), CliError> {

@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod metrics;
 pub mod payments;
+pub mod reconcile;
 pub mod serve;
 pub mod settings;
 pub mod store;

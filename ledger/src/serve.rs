@@ -19,6 +19,8 @@ use crate::store::{Store, StoreError};
 
 /// How often what has lapsed is given up.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often it is looked for what is to be forgotten.
+const FORGETTING: Duration = Duration::from_secs(600);
 /// How many settlements are taken up in a round.
 const BATCH: i64 = 32;
 /// How long requests may take after the end was asked for.
@@ -91,6 +93,7 @@ pub async fn serve(
         tokio::spawn(sweeper::run(topups)),
         tokio::spawn(settle_due(claims)),
         tokio::spawn(give_up(store.clone(), metrics)),
+        tokio::spawn(forget(store.clone(), settings.retention_ms)),
     ];
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (asked, mut ending) = tokio::sync::watch::channel(false);
@@ -124,6 +127,19 @@ async fn settle_due(claims: Arc<Claims>) {
         ticks.tick().await;
         if let Err(error) = claims.sweep(BATCH).await {
             tracing::error!(%error, "shared claims could not be swept");
+        }
+    }
+}
+
+/// Forgets, for ever, what has ended so long ago.
+async fn forget(store: Store, retention_ms: i64) {
+    let mut ticks = tokio::time::interval(FORGETTING);
+    loop {
+        ticks.tick().await;
+        match store.forget(now_ms().saturating_sub(retention_ms)).await {
+            Ok(0) => {}
+            Ok(rows) => tracing::info!(rows, "what has ended long ago was forgotten"),
+            Err(error) => tracing::error!(%error, "what has ended could not be forgotten"),
         }
     }
 }

@@ -11,14 +11,19 @@ use crate::payments::offers::Offers;
 
 /// The shortest and the longest `credits.reservation_ttl`, in milliseconds.
 const TTL: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+/// The shortest and the longest `retention`, in milliseconds: late captures and reports come within an hour.
+const RETENTION: std::ops::RangeInclusive<u64> = 86_400_000..=315_360_000_000;
+const KEPT: &str = "a duration such as \"720h\", from 24h to 87600h";
+const DEFAULT_RETENTION: i64 = 2_592_000_000;
 const HALF_AN_HOUR: i64 = 1_800_000;
 /// The shortest token: shorter ones are guessed.
 const SHORTEST: usize = 16;
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "listen",
     "database",
     "credits",
     "intents",
+    "retention",
     "pay_to",
     "accept",
     "assets",
@@ -96,6 +101,8 @@ pub struct Settings {
     pub reservation_ttl_ms: i64,
     /// How long a request keeps a payment that nothing is heard of, in milliseconds.
     pub lease_ms: i64,
+    /// How long what has ended is remembered, in milliseconds.
+    pub retention_ms: i64,
 }
 
 impl Settings {
@@ -137,39 +144,56 @@ impl Settings {
             None => "$100".to_owned(),
             Some(value) => text(value),
         };
-        let ttl = duration("credits.reservation_ttl", credits.get("reservation_ttl"), &mut mistakes);
+        let mut longest = |path: &str, value: Option<&Value>| match value {
+            None => Some(HALF_AN_HOUR),
+            Some(value) => duration(
+                path,
+                value,
+                TTL,
+                "a duration such as \"30m\", from 1s to 24h, and longer than any answer takes",
+                &mut mistakes,
+            ),
+        };
+        let ttl = longest("credits.reservation_ttl", credits.get("reservation_ttl"));
         let lease = match document.get("intents") {
             None => Some(HALF_AN_HOUR),
-            Some(Value::Object(intents)) if intents.keys().all(|name| name == "lease") => {
-                duration("intents.lease", intents.get("lease"), &mut mistakes)
-            }
+            Some(Value::Object(intents)) if intents.keys().all(|name| name == "lease") => longest("intents.lease", intents.get("lease")),
             Some(other) => {
                 mistakes.push(mistake("intents", Some(other), "a mapping of lease"));
                 None
             }
         };
+        let retention = match document.get("retention") {
+            None => Some(DEFAULT_RETENTION),
+            Some(value) => duration("retention", value, RETENTION, KEPT, &mut mistakes),
+        };
         let offers = Offers::new(document, &tiers, &max_topup)
             .map_err(|found| mistakes.extend(found))
             .ok();
-        match (listen, offers, ttl, lease) {
-            (Some(listen), Some(offers), Some(reservation_ttl_ms), Some(lease_ms)) if mistakes.is_empty() => Ok(Self {
+        match (listen, offers, ttl, lease, retention) {
+            (Some(listen), Some(offers), Some(reservation_ttl_ms), Some(lease_ms), Some(retention_ms)) if mistakes.is_empty() => Ok(Self {
                 listen,
                 offers,
                 reservation_ttl_ms,
                 lease_ms,
+                retention_ms,
             }),
             _ => Err(SettingsError::Mistakes(mistakes)),
         }
     }
 }
 
-/// A duration that is longer than any answer takes, in milliseconds.
-fn duration(path: &str, value: Option<&Value>, mistakes: &mut Vec<ConfigError>) -> Option<i64> {
-    let Some(value) = value else { return Some(HALF_AN_HOUR) };
-    let duration = value.as_str().and_then(parse_milliseconds).filter(|ms| TTL.contains(ms));
+/// A duration between two bounds, in milliseconds.
+fn duration(
+    path: &str,
+    value: &Value,
+    bounds: std::ops::RangeInclusive<u64>,
+    expected: &str,
+    mistakes: &mut Vec<ConfigError>,
+) -> Option<i64> {
+    let duration = value.as_str().and_then(parse_milliseconds).filter(|ms| bounds.contains(ms));
     let duration = duration.and_then(|ms| i64::try_from(ms).ok());
     if duration.is_none() {
-        let expected = "a duration such as \"30m\", from 1s to 24h, and longer than any answer takes";
         mistakes.push(mistake(path, Some(value), expected));
     }
     duration
@@ -318,6 +342,7 @@ mod tests {
             (json!({"credits": {"reservation_ttl": "25h"}}), "credits.reservation_ttl"),
             (json!({"intents": {"lease": "1ms"}}), "intents.lease"),
             (json!({"intents": {"leases": "1s"}}), "intents"),
+            (json!({"retention": "1h"}), "retention"),
             (json!({"pay_to": {"eip155": "0x0"}}), "pay_to.eip155"),
         ] {
             assert!(paths(&changes).contains(&expected.to_owned()), "{changes}: {:?}", paths(&changes));

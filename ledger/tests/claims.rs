@@ -360,8 +360,8 @@ async fn what_has_ended_is_forgotten_in_time(database: Database) {
     }
     assert_eq!(world.settle(1, 1).await.1["success"], true);
     let runs_out = 1_900_000_000_000;
-    assert_eq!(database.store.forget_intents(runs_out).await.unwrap(), 0);
-    assert_eq!(database.store.forget_intents(runs_out + 1).await.unwrap(), 1);
+    assert_eq!(database.store.forget(runs_out).await.unwrap(), 0);
+    assert_eq!(database.store.forget(runs_out + 1).await.unwrap(), 1);
     assert_eq!(world.intent(2).await.stage, Stage::Held);
     assert_eq!(database.store.intent(&hex(1)).await.unwrap(), None);
 }

@@ -44,6 +44,7 @@ on_both!(
     the_journal_is_read_by_pages,
     a_database_is_opened_again_as_it_was,
     the_check_finds_what_was_changed_by_hand,
+    what_is_old_is_forgotten_and_the_books_stay,
     as_the_model_says,
 );
 
@@ -508,6 +509,27 @@ async fn the_check_finds_what_was_changed_by_hand(database: Database) {
         database.run(back).await.unwrap();
         database.adds_up().await;
     }
+}
+
+async fn what_is_old_is_forgotten_and_the_books_stay(database: Database) {
+    let tenant = database.tenant(10_000).await;
+    for (id, due) in [("a", 400), ("b", 0), ("c", 5)] {
+        reserve(&database.store, &tenant, id, 1_000).await;
+        database.store.capture(id, due, if id == "c" { LATER } else { NOW }).await.unwrap();
+    }
+    reserve(&database.store, &tenant, "open", 1_000).await;
+    for id in ["pi_1", "pi_2"] {
+        database.store.create_topup(&new_topup(id, &tenant), NOW).await.unwrap();
+    }
+    database.store.fail_topup("pi_1", "expired", false, NOW).await.unwrap();
+    assert_eq!(database.store.forget(NOW).await.unwrap(), 0);
+    assert_eq!(database.store.forget(NOW + 1).await.unwrap(), 2);
+    assert_eq!(database.store.forget(LATER + 1).await.unwrap(), 2);
+    let left = async |sql: &str| database.numbers(sql).await;
+    assert_eq!(left("SELECT COUNT(*) FROM reservations").await, [1]);
+    assert_eq!(left("SELECT COUNT(*) FROM topups").await, [1]);
+    assert_eq!(left("SELECT COUNT(*) FROM credit_transactions WHERE tenant <> ''").await, [10]);
+    database.adds_up().await;
 }
 
 /// What may happen to a tenant.

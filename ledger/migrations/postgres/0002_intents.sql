@@ -28,4 +28,5 @@ CREATE TABLE intents (
     ended_at BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX intents_of ON intents (holder);
+CREATE INDEX intents_ended ON intents (expires_at) WHERE state IN ('settled', 'failed', 'released');
 CREATE INDEX intents_open ON intents (state, lease_until) WHERE state IN ('held', 'settling', 'unknown');

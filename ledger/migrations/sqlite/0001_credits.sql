@@ -69,6 +69,7 @@ CREATE TABLE reservations (
     ended_at BIGINT NOT NULL DEFAULT 0
 );
 CREATE INDEX reservations_open ON reservations (expires_at) WHERE state = 'open';
+CREATE INDEX reservations_ended ON reservations (ended_at) WHERE state <> 'open';
 
 -- What limits.account counts: a window begins with the first request in it.
 CREATE TABLE account_windows (

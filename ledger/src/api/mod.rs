@@ -18,4 +18,4 @@ pub mod webhook;
 pub(crate) use admin::signed_micros;
 pub use auth::Tokens;
 pub use router::{App, openapi, router};
-pub(crate) use transactions::csv;
+pub(crate) use transactions::{csv, quoted};

@@ -139,7 +139,7 @@ pub(crate) fn csv(rows: &[Transaction], with_names: bool) -> String {
 }
 
 /// A field as a table program has to read it. One that it would take for a formula is made a text: reasons are written by people.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if formula { format!("'{text}") } else { text.to_owned() };
     if text.contains([',', '"', '\n', '\r']) {

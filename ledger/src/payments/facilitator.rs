@@ -51,12 +51,8 @@ impl Facilitators {
     ///
     /// [`ClientError`] where TLS cannot be set up.
     pub fn new(config: Arc<Config>) -> Result<Self, ClientError> {
-        // Another one may be installed already, by whoever embeds this: it is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        // A redirect would hand a payment to somebody who was not configured.
-        let http = Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?;
         Ok(Self {
-            http,
+            http: http_client()?,
             config,
             said: MemoryStore::new(),
             table: RwLock::new(Table::default()),
@@ -162,6 +158,13 @@ impl Facilitators {
         let limit = Duration::from_millis(u64::from(timeout_ms(facilitator)));
         tokio::time::timeout(limit, answer(request)).await.unwrap_or(Reply::Lost)
     }
+}
+
+/// A client that follows no redirect: it would hand a payment to somebody who was not configured.
+pub(crate) fn http_client() -> Result<Client, ClientError> {
+    // Another one may be installed already, by whoever embeds this: it is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build()?)
 }
 
 async fn answer(request: RequestBuilder) -> Reply {

@@ -30,6 +30,20 @@ pub enum Stage {
     Released,
 }
 
+impl Stage {
+    /// As it is stored and shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Settling => "settling",
+            Self::Unknown => "unknown",
+            Self::Settled => "settled",
+            Self::Failed => "failed",
+            Self::Released => "released",
+        }
+    }
+}
+
 /// A claim to be held.
 #[derive(Clone, Debug)]
 pub struct NewIntent<'a> {
@@ -400,20 +414,7 @@ impl Store {
         Ok(lapsed.rows_affected())
     }
 
-    /// Forgets what has ended, and whose payment has run out so long ago; gives back how many there were.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`].
-    pub async fn forget_intents(&self, expired_before_ms: i64) -> Result<u64, StoreError> {
-        let forgotten = sqlx::query("DELETE FROM intents WHERE state IN ('settled', 'failed', 'released') AND expires_at < $1")
-            .bind(expired_before_ms)
-            .execute(&self.pool)
-            .await?;
-        Ok(forgotten.rows_affected())
-    }
-
-    /// What was settled, or may have been, of a time: for export and for comparing with the chain. The oldest first, after a claim.
+    /// All of them by claim, those after one: for export, and for comparing with the chain.
     ///
     /// # Errors
     ///

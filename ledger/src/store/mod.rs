@@ -10,6 +10,7 @@ mod journal;
 mod keys;
 mod limits;
 mod reservations;
+mod retention;
 mod standing;
 mod topups;
 

@@ -50,6 +50,19 @@ impl Store {
         row.as_ref().map(topup).transpose()
     }
 
+    /// Ids and transactions of all that were settled on a network.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn settled_topups(&self, network: &str) -> Result<Vec<(String, String)>, StoreError> {
+        let rows = sqlx::query("SELECT id, transaction_id FROM topups WHERE state = 'settled' AND network = $1 ORDER BY id")
+            .bind(network)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    }
+
     /// Fails what was asked for and never paid; gives back how many there were.
     ///
     /// # Errors
