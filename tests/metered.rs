@@ -241,7 +241,7 @@ fn what_is_due_is_reported_now_and_then_where_claims_are_shared() {
     config["replay"] = json!({"claims": "shared"});
     let mut chat = Chat::of(&config, true);
     chat.begins(&[("content-type", "text/event-stream")]);
-    let mut reported = |chat: &mut Chat, seconds: u64| -> Vec<(String, String)> {
+    let reported = |chat: &mut Chat, seconds: u64| -> Vec<(String, String)> {
         chat.world.now += seconds;
         chat.part(TEXT);
         let text = |value: &Value| value.as_str().unwrap().to_owned();
