@@ -36,6 +36,7 @@ pub struct Metrics {
     open: Gauge,
     held: Gauge,
     unsettled: Family<Is, Gauge>,
+    open_claims: Family<Is, Gauge>,
 }
 
 impl Default for Metrics {
@@ -53,6 +54,7 @@ impl Default for Metrics {
             open: Gauge::default(),
             held: Gauge::default(),
             unsettled: Family::default(),
+            open_claims: Family::default(),
         };
         registry.register("reservations", "What became of reservations", metrics.reservations.clone());
         registry.register("captures", "What became of captures", metrics.captures.clone());
@@ -78,6 +80,11 @@ impl Default for Metrics {
             "reserved_micro_dollars",
             "What is held for requests under way",
             metrics.held.clone(),
+        );
+        registry.register(
+            "open_claims",
+            "Payments that requests of the fleet have",
+            metrics.open_claims.clone(),
         );
         registry.register("unsettled_topups", "Top-ups whose end is not known", metrics.unsettled.clone());
         Self {
@@ -126,6 +133,9 @@ impl Metrics {
         self.held.set(standing.reserved);
         for (state, count) in &standing.topups {
             self.unsettled.get_or_create(&Is { state: state.clone() }).set(*count);
+        }
+        for (state, count) in &standing.claims {
+            self.open_claims.get_or_create(&Is { state: state.clone() }).set(*count);
         }
         let mut text = String::new();
         encode(&mut text, &self.registry)?;

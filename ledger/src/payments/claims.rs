@@ -85,6 +85,14 @@ impl Answer {
         }
     }
 
+    /// The caller's mistake.
+    fn unreadable() -> Self {
+        Self::json(
+            400,
+            &json!({"error": "the body has to have paymentPayload and paymentRequirements"}),
+        )
+    }
+
     /// No verdict and no outcome.
     fn none(why: &str) -> Self {
         Self::json(503, &json!({"error": why}))
@@ -177,7 +185,10 @@ impl Claims {
     /// [`TopupError`]: nobody was asked.
     pub async fn verify(self: &Arc<Self>, facilitator: usize, holder: &Holder, body: Vec<u8>) -> Result<Answer, TopupError> {
         let refused = |taken: Taken| Answer::json(200, &json!({"isValid": false, "invalidReason": taken.reason()}));
-        match self.hold(facilitator, holder, &body).await? {
+        let Some(facts) = Facts::of(&body) else {
+            return Ok(Answer::unreadable());
+        };
+        match self.hold(facilitator, holder, &facts, &body).await? {
             Ok(()) => {}
             Err(Taken::Pending) => {
                 // Whoever asks is as good as the sweeper, and waits for it.
@@ -223,10 +234,7 @@ impl Claims {
         Ok(Answer { status, body: answer })
     }
 
-    async fn hold(&self, facilitator: usize, holder: &Holder, body: &[u8]) -> Result<Result<(), Taken>, TopupError> {
-        let Some(facts) = Facts::of(body) else {
-            return Ok(Err(Taken::Spent));
-        };
+    async fn hold(&self, facilitator: usize, holder: &Holder, facts: &Facts, body: &[u8]) -> Result<Result<(), Taken>, TopupError> {
         let payload = self.cipher.seal(&holder.claim, body)?;
         let new = NewIntent {
             claim: &holder.claim,
@@ -277,13 +285,15 @@ impl Claims {
     ///
     /// [`TopupError`]: nothing was sent.
     pub async fn settle(self: &Arc<Self>, facilitator: usize, holder: &Holder, body: Vec<u8>) -> Result<Answer, TopupError> {
+        let Some(facts) = Facts::of(&body) else {
+            return Ok(Answer::unreadable());
+        };
         let refused = |taken: Taken| {
-            let network = Facts::of(&body).map(|facts| facts.network).unwrap_or_default();
-            let body = json!({"success": false, "errorReason": taken.reason(), "transaction": "", "network": network});
+            let body = json!({"success": false, "errorReason": taken.reason(), "transaction": "", "network": facts.network});
             Answer::json(200, &body)
         };
         // Where nothing is verified first, it is not held yet.
-        if let Err(taken @ (Taken::InUse | Taken::Spent)) = self.hold(facilitator, holder, &body).await? {
+        if let Err(taken @ (Taken::InUse | Taken::Spent)) = self.hold(facilitator, holder, &facts, &body).await? {
             return Ok(refused(taken));
         }
         let intent = match self.taken(holder).await? {
@@ -300,8 +310,7 @@ impl Claims {
         }
         // What was sent before is sent again, whatever the amount is now: it may have been settled.
         let (sealed, amount, is_first) = if intent.attempts == 0 {
-            let amount = Facts::of(&body).map(|facts| facts.amount).unwrap_or_default();
-            (self.cipher.seal(&holder.claim, &body)?, amount, true)
+            (self.cipher.seal(&holder.claim, &body)?, facts.amount.clone(), true)
         } else {
             (intent.payload.clone(), intent.amount.clone(), false)
         };

@@ -13,6 +13,8 @@ pub struct Standing {
     pub reserved: i64,
     /// Top-ups in each state that is no end.
     pub topups: Vec<(String, i64)>,
+    /// Shared claims in each state that is no end.
+    pub claims: Vec<(String, i64)>,
 }
 
 impl Store {
@@ -29,6 +31,7 @@ impl Store {
             open_reservations: row.try_get(0)?,
             reserved: row.try_get(1)?,
             topups: Vec::new(),
+            claims: Vec::new(),
         };
         // One that is none has to be told too, else its last number stays.
         for state in ["created", "processing", "unknown"] {
@@ -37,6 +40,13 @@ impl Store {
                 .fetch_one(&self.pool)
                 .await?;
             standing.topups.push((state.to_owned(), row.try_get(0)?));
+        }
+        for state in ["held", "settling", "unknown"] {
+            let row = sqlx::query("SELECT COUNT(*) FROM intents WHERE state = $1 AND state IN ('held', 'settling', 'unknown')")
+                .bind(state)
+                .fetch_one(&self.pool)
+                .await?;
+            standing.claims.push((state.to_owned(), row.try_get(0)?));
         }
         Ok(standing)
     }
