@@ -26,6 +26,7 @@ pub mod precheck;
 pub mod pricing;
 pub mod reader;
 pub mod replay;
+mod sorting;
 pub mod supported;
 pub mod x402;
 

@@ -4,6 +4,7 @@ use super::amount::{Amounts, Least, factor};
 use super::fields::{Errors, Fields, Node};
 use crate::pricing::expression::Expression;
 use crate::pricing::{Decimal, Glob, InputEstimate, MAX_MULTIPLIERS};
+use crate::sorting;
 
 /// What a route charges, in any currency.
 #[derive(Debug, PartialEq, Eq)]
@@ -157,14 +158,11 @@ fn models<'v>(node: &Node<'v>, errors: &mut Errors) -> Option<Vec<(Glob, Table<'
         }
     }
     let before_star = |name: &str| name.split('*').next().map_or(0, str::len);
-    models.sort_by_key(|(name, _)| {
-        (
-            name.contains('*'),
-            core::cmp::Reverse(before_star(name)),
-            core::cmp::Reverse(name.len()),
-            *name,
-        )
-    });
+    let key = |name: &'v str| {
+        let (before, length) = (core::cmp::Reverse(before_star(name)), core::cmp::Reverse(name.len()));
+        (name.contains('*'), before, length, name)
+    };
+    sorting::sort(&mut models, |(one, _), (other, _)| key(one) < key(other));
     let compiled = models.into_iter().map(|(name, table)| (Glob::new(name.as_bytes()), table));
     all_good.then(|| compiled.collect())
 }

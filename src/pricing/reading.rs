@@ -7,6 +7,7 @@ use super::route::{Price, Route};
 use super::routes::Routes;
 use super::select::{RequestFacts, Selection};
 use crate::reader::{self, BodyFacts, Facts, Rewrite, Why, read_body};
+use crate::sorting;
 
 /// A body's facts, and what has to be changed in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,7 +101,7 @@ fn read_deeply<const N: usize>(
             Price::Free | Price::PerRequest | Price::PerMinute(_) => {}
         }
     }
-    facts.outcomes.sort_unstable_by_key(|(fingerprint, _)| *fingerprint);
+    sorting::sort(&mut facts.outcomes, |(one, _), (other, _)| one < other);
     facts.outcomes.dedup();
     Ok(rewrites)
 }

@@ -1,6 +1,7 @@
 //! The readings that servers in use are known to make of a path.
 
 use super::path::{decode, decode_except, resolve};
+use crate::sorting;
 
 /// How often a path is decoded at most: servers that decode until nothing changes exist, chains of two are common.
 const MAX_DECODINGS: usize = 3;
@@ -35,7 +36,7 @@ fn decodings(raw: &[u8]) -> Vec<Vec<u8>> {
         }
         all.push(current);
     }
-    all.sort_unstable();
+    sorting::sort(&mut all, |one, other| one < other);
     all.dedup();
     all
 }

@@ -175,7 +175,10 @@ impl<'b> Visitor<'b> for Seed<'_> {
             })?;
             fields.push((key, value));
         }
-        let distinct: BTreeSet<&str> = fields.iter().map(|(key, _)| &**key).collect();
+        let mut distinct: BTreeSet<&str> = BTreeSet::new();
+        for (key, _) in &fields {
+            distinct.insert(key);
+        }
         if distinct.len() < fields.len() {
             *self.duplicate = true;
             return Err(A::Error::custom("a key twice"));

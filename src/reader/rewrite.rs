@@ -1,5 +1,6 @@
 //! Changes to a body, spliced into its text: every other byte stays as it was sent.
 
+use crate::sorting;
 use std::borrow::Cow;
 
 use serde::de::{Deserializer as _, MapAccess, Visitor};
@@ -74,7 +75,7 @@ fn include_usage(object: &Object<'_>, splices: &mut Vec<Splice>, added: &mut Vec
 }
 
 fn apply(text: &str, mut splices: Vec<Splice>) -> Option<String> {
-    splices.sort_by_key(|splice| splice.from);
+    sorting::sort(&mut splices, |one, other| one.from < other.from);
     let mut out = String::new();
     let mut at = 0;
     for splice in splices {

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::{BodyStyle, Challenge, Said, is_eip3009};
 use crate::pricing::{Scheme, Transfer};
+use crate::sorting;
 use crate::x402::{Payable, RequirementV1};
 
 /// Base, which clients that read one requirement alone are made for.
@@ -76,7 +77,8 @@ fn accepts<'a>(challenge: &Challenge<'a>) -> Vec<RequirementV1<'a>> {
             .filter(|payable| matches!(payable.offer.transfer, Transfer::Permit { .. }))
             .collect();
     }
-    listed.sort_by_key(|payable| payable.offer.asset.network.as_str() != BASE);
+    let is_other = |payable: &&Payable<'_>| payable.offer.asset.network.as_str() != BASE;
+    sorting::sort(&mut listed, |one, other| is_other(one) < is_other(other));
     listed.iter().map(|payable| payable.v1(&challenge.resource)).collect()
 }
 
