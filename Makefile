@@ -45,8 +45,13 @@ wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for
 	@node stack/optimise.mjs $(PANIC_BUILT) $(PANIC)
 
 .PHONY: ledger
-ledger: tools ## build the ledger, as tests and demo run it; `cargo build --profile ledger -p x402-ledger` is what to install
-	cargo build --workspace --bin x402-ledger
+ledger: tools ## build the ledger, as the demo runs it; `cargo build --profile ledger -p x402-ledger` is what to install
+	cargo build -p x402-ledger
+
+.PHONY: tested-ledger
+tested-ledger: tools
+	@# As test-native compiles it: built alone it has dependencies with other features, which takes two minutes more.
+	cargo test --workspace --no-run --quiet
 
 .PHONY: lint
 lint: ## formatting, and what clippy denies: whatever could panic
@@ -70,11 +75,11 @@ mutations: ## make mistakes in a copy of the sources, and require that the simul
 	python3 tests/simulation/mutations.py
 
 .PHONY: test-envoy
-test-envoy: venv wasm wasm-panic ledger ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
+test-envoy: venv wasm wasm-panic tested-ledger ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
 	$(PYTEST) tests/e2e $(T)
 
 .PHONY: test-clients
-test-clients: venv packages wasm ledger ## official clients and facilitators on a local chain
+test-clients: venv packages wasm tested-ledger ## official clients and facilitators on a local chain
 	$(PYTEST) tests/clients $(T)
 
 .PHONY: test-configs
@@ -82,7 +87,7 @@ test-configs: venv wasm ## the configurations below envoy/, on each supported En
 	$(PYTEST) tests/configs $(T)
 
 .PHONY: test-chaos
-test-chaos: venv packages wasm ledger ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
+test-chaos: venv packages wasm tested-ledger ## whatever fails around four workers, on a local chain, and the sums agree: make test-chaos [T="-k random"]
 	$(PYTEST) tests/chaos $(T)
 
 .PHONY: test-docker

@@ -439,3 +439,84 @@ fn nobody_else_is_treated_otherwise() {
     let mut off = shop(|config| config["access"]["credits"]["enabled"] = json!(false));
     assert_eq!(refused(off.request("/paid", &[KEY], None).1).status, 402);
 }
+
+/// A shop that lets so much be open while the ledger cannot be asked.
+fn trusting(most: &str) -> World {
+    let most = most.to_owned();
+    shop(move |config| config["access"]["credits"]["on_ledger_failure"] = json!({ "allow_up_to": most }))
+}
+
+const FAILED: CalloutReply<'static> = CalloutReply::Answered { status: 503, body: b"{}" };
+
+#[test]
+fn while_the_ledger_fails_as_much_is_served_as_may_be_open() {
+    // Two at a tenth of a cent each, and not a third.
+    let mut world = trusting("$0.002");
+    let mut served = Vec::new();
+    for reply in [CalloutReply::Lost, FAILED] {
+        let (mut gate, _) = asked(&mut world, &[KEY]);
+        let RequestEffect::Forward(edits) = told(&mut world, &mut gate, &reply) else {
+            panic!("not served")
+        };
+        assert!(edits.set.contains(&("x-x402-payer", "unknown".into())));
+        served.push(gate);
+    }
+    assert!(world.notes.captures.is_empty(), "what may be held is charged, not given back");
+    let (mut gate, _) = asked(&mut world, &[KEY]);
+    assert_eq!(refused(told(&mut world, &mut gate, &CalloutReply::NotSent)).status, 503);
+    assert_eq!(world.counted(&Note::Reserved("trusted")), 2);
+    // What was not due is open no more, once the ledger knows that nothing is to be held.
+    let mut gate = served.pop().unwrap();
+    let _ = world.env(|env| gate.on_response(&response(500, &[]), env));
+    let released = capture(&mut world, &mut gate, End::Complete);
+    assert_eq!(released.due(), 0);
+    let ok = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"captured":"0"}"#,
+    };
+    assert!(world.env(|env| released.answered(&ok, env)).is_none());
+    let (mut again, _) = asked(&mut world, &[KEY]);
+    assert!(matches!(
+        told(&mut world, &mut again, &CalloutReply::NotSent),
+        RequestEffect::Forward(_)
+    ));
+    // What is due is charged by the key, and stays open where there is no such key.
+    let mut gate = served.pop().unwrap();
+    let _ = world.env(|env| gate.on_response(&response(200, &[]), env));
+    let charged = capture(&mut world, &mut gate, End::Complete);
+    let body: Value = serde_json::from_slice(&charged.call().body).unwrap();
+    assert_eq!((&body["amount"], &body["key"]), (&json!("1000"), &json!(KEY_HASH)));
+    let unknown = CalloutReply::Answered { status: 404, body: b"{}" };
+    assert!(world.env(|env| charged.answered(&unknown, env)).is_none());
+    let (mut gate, _) = asked(&mut world, &[KEY]);
+    assert_eq!(refused(told(&mut world, &mut gate, &CalloutReply::NotSent)).status, 503);
+}
+
+#[test]
+fn nobody_is_trusted_who_pays_nor_by_a_ledger_that_refuses_envoy() {
+    let mut world = trusting("$1");
+    let (mut gate, _) = asked(&mut world, &[KEY]);
+    let refuses = CalloutReply::Answered { status: 401, body: b"{}" };
+    assert_eq!(refused(told(&mut world, &mut gate, &refuses)).status, 503);
+    let payment = base64(&v2(
+        &json!({"scheme": "exact", "network": "eip155:84532"}),
+        Terms::good(1).payload(&Payer::new(1)),
+    ));
+    let (mut gate, _) = asked(&mut world, &[KEY, ("payment-signature", &payment)]);
+    assert_eq!(refused(told(&mut world, &mut gate, &CalloutReply::Lost)).status, 503);
+    assert_eq!(world.counted(&Note::Reserved("trusted")), 0);
+    let mut closed = shop(|_| {});
+    let (mut gate, _) = asked(&mut closed, &[KEY]);
+    assert_eq!(refused(told(&mut closed, &mut gate, &CalloutReply::NotSent)).status, 503);
+}
+
+#[test]
+fn what_was_reserved_is_captured_without_the_key() {
+    let mut world = trusting("$1");
+    let (mut gate, _) = asked(&mut world, &[KEY]);
+    reserved(&mut world, &mut gate);
+    let _ = world.env(|env| gate.on_response(&response(200, &[]), env));
+    let captured = capture(&mut world, &mut gate, End::Complete);
+    let body: Value = serde_json::from_slice(&captured.call().body).unwrap();
+    assert_eq!(body.get("key"), None);
+}

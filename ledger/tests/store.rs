@@ -32,6 +32,7 @@ on_both!(
     the_same_reservation_is_made_once,
     what_nothing_is_heard_of_lapses_and_is_charged_late_once,
     a_late_charge_takes_no_more_than_there_is,
+    what_was_served_on_trust_is_charged_once,
     an_account_has_its_limits,
     the_journal_cannot_be_changed,
     balances_cannot_go_below_nothing,
@@ -176,6 +177,37 @@ async fn a_late_charge_takes_no_more_than_there_is(database: Database) {
         assert_eq!(database.store.capture("r", 4_000, LATER).await.unwrap(), Captured::Charged(1_000));
     }
     assert_eq!(database.balances(&tenant).await, (0, 3_000));
+    database.adds_up().await;
+}
+
+async fn what_was_served_on_trust_is_charged_once(database: Database) {
+    let tenant = database.tenant(4_000).await;
+    for _ in 0..3 {
+        assert_eq!(
+            database.store.charge("r", &tenant, 3_000, NOW).await.unwrap(),
+            Captured::Charged(3_000)
+        );
+    }
+    assert_eq!(reserve(&database.store, &tenant, "r", 3_000).await, Reserved::TooLate);
+    // No more than there is.
+    for _ in 0..2 {
+        assert_eq!(
+            database.store.charge("s", &tenant, 3_000, NOW).await.unwrap(),
+            Captured::Charged(1_000)
+        );
+    }
+    assert_eq!(database.balances(&tenant).await, (0, 0));
+    // What was given up is not charged.
+    database.store.capture("t", 0, NOW).await.unwrap();
+    assert_eq!(database.store.charge("t", &tenant, 5, NOW).await.unwrap(), Captured::Unknown);
+    // What was held after all is.
+    let other = database.tenant(4_000).await;
+    reserve(&database.store, &other, "u", 3_000).await;
+    assert_eq!(
+        database.store.charge("u", &other, 2_000, NOW).await.unwrap(),
+        Captured::Charged(2_000)
+    );
+    assert_eq!(database.balances(&other).await, (2_000, 0));
     database.adds_up().await;
 }
 

@@ -157,6 +157,8 @@ pub struct AccountLimits {
 pub struct Credits {
     /// The header (lower case) in which keys travel.
     pub header: Box<str>,
+    /// How much may be open of what the ledger could not be asked to reserve, in millionths of a dollar; 0: nothing.
+    pub allow_up_to: u64,
 }
 
 /// Whether clients may, or have to, name their payments (the `payment-identifier` extension).

@@ -37,11 +37,35 @@ pub(super) fn credits(node: Option<Node<'_>>, errors: &mut Errors) -> Option<Cre
         None => Some("authorization".into()),
         Some(node) => header_name(&node, errors),
     };
-    if let Some(node) = fields.get("on_ledger_failure") {
-        node.one_of(&[("closed", ())], errors);
-    }
+    let allow_up_to = fields
+        .get("on_ledger_failure")
+        .and_then(|node| on_failure(&node, errors))
+        .unwrap_or(0);
     let enabled = fields.get("enabled").and_then(|node| node.boolean(errors)).unwrap_or(false);
-    header.filter(|_| enabled).map(|header| Credits { header })
+    header.filter(|_| enabled).map(|header| Credits { header, allow_up_to })
+}
+
+/// Reads `access.credits.on_ledger_failure`.
+fn on_failure(node: &Node<'_>, errors: &mut Errors) -> Option<u64> {
+    if !node.value.is_object() {
+        return node.one_of(&[("closed", 0)], errors);
+    }
+    let fields = node.fields(&["allow_up_to"], &[], errors)?;
+    in_dollars_alone(
+        &fields.require("allow_up_to", "an amount of dollars, such as \"$5\"", errors)?,
+        errors,
+    )
+}
+
+/// An amount of dollars, in millionths.
+fn in_dollars_alone(node: &Node<'_>, errors: &mut Errors) -> Option<u64> {
+    match Amounts::read(node, Least::AboveZero, errors)?.millionths().as_slice() {
+        [(currency, amount)] if &**currency == "usd" => Some(*amount),
+        _ => {
+            node.reject("an amount of dollars, such as \"$100\": balances are in dollars", errors);
+            None
+        }
+    }
 }
 
 /// Reads `limits.account`.
@@ -60,16 +84,7 @@ pub(super) fn account(node: Option<Node<'_>>, errors: &mut Errors) -> Option<Acc
     };
     let spend = match fields.get("spend") {
         None => None,
-        Some(node) => {
-            let amounts = Amounts::read(&node, Least::AboveZero, errors)?.millionths();
-            match amounts.as_slice() {
-                [(currency, amount)] if &**currency == "usd" => Some(*amount),
-                _ => {
-                    node.reject("an amount of dollars, such as \"$100\": balances are in dollars", errors);
-                    return None;
-                }
-            }
-        }
+        Some(node) => Some(in_dollars_alone(&node, errors)?),
     };
     if requests.is_none() && spend.is_none() {
         account.reject(

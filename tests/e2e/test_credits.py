@@ -260,6 +260,30 @@ def test_a_ledger_that_only_fails_is_left_alone(worlds, status):
     world.envoy.stop()
 
 
+def test_as_much_is_served_as_may_be_open_while_the_ledger_is_down(worlds, ledger):
+    """Three times a cent, on both workers, and all of it is charged when the ledger is back."""
+    access = {"dummy_api_keys": ["x402"], "credits": {"enabled": True, "on_ledger_failure": {"allow_up_to": "$0.03"}}}
+    world = start(worlds, f"credits-trust-{ledger.name}", ledger.port, config(ledger, access=access))
+    account = ledger.account(100_000)
+    assert called(world, account.key).status == 200
+    settled(account, 10_000)
+    ledger.service.kill()
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: called(world, account.key), range(16)))
+    assert sorted(answer.status for answer in answers) == [200] * 3 + [503] * 13
+    served = [answer for answer in answers if answer.status == 200]
+    assert all(world.backend.one(answer.test_id).header("x-x402-payer") == "unknown" for answer in served)
+    payment = world.payment("/paid")
+    assert called(world, account.key, payment=payment).status == 503
+    ledger.service.start()
+    settled(account, 40_000)
+    # It is open no more.
+    assert called(world, account.key).status == 200
+    settled(account, 50_000)
+    assert world.metric("x402_reservations.outcome.trusted") == 3
+    alive(world)
+
+
 def test_a_payment_that_nobody_can_read(world, ledger):
     account = ledger.account(10_000)
     for value in (b"\xff\xfe", b"%%%", b"e30="):

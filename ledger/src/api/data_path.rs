@@ -278,6 +278,9 @@ pub(super) struct CaptureBody {
     /// In micro-dollars; 0 gives everything back.
     #[schema(example = "1730")]
     amount: String,
+    /// SHA-256 of the API key, where the request was served though the ledger could not be asked: it is charged though nothing is held.
+    #[serde(default)]
+    key: Option<String>,
 }
 
 /// What was charged.
@@ -299,7 +302,25 @@ pub(super) async fn capture(State(app): State<App>, headers: HeaderMap, body: By
     app.tokens.data_path(&headers)?;
     let asked: CaptureBody = read(&body)?;
     let amount = micro_dollars("amount", &asked.amount)?;
-    match app.store.capture(&asked.id, amount, now_ms()).await? {
+    let mut captured = app.store.capture(&asked.id, amount, now_ms()).await?;
+    if let (Captured::Unknown, Some(key)) = (captured, &asked.key)
+        && let Some(tenant) = app.store.tenant_of(key).await?
+    {
+        captured = app.store.charge(&asked.id, &tenant, amount, now_ms()).await?;
+        if let Captured::Charged(charged) = captured
+            && charged < amount
+        {
+            app.metrics.capture("short");
+            tracing::warn!(
+                id = asked.id,
+                tenant,
+                amount,
+                charged,
+                "a request was served that its tenant could not pay in full"
+            );
+        }
+    }
+    match captured {
         Captured::Charged(captured) => {
             app.metrics.capture(if amount == 0 { "released" } else { "captured" });
             let captured = captured.to_string();

@@ -220,6 +220,32 @@ impl Store {
         }
     }
 
+    /// Charges a request that was served though nothing could be reserved for it: what the tenant has of it, once per id.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: nothing has changed.
+    pub async fn charge(&self, id: &str, tenant: &str, amount: i64, now_ms: i64) -> Result<Captured, StoreError> {
+        let mut tx = self.begin().await?;
+        // As a reservation that has lapsed is charged.
+        let inserted = sqlx::query(
+            "INSERT INTO reservations (id, tenant, amount, state, route, created_at, expires_at, ended_at) \
+             VALUES ($1, $2, $3, 'lapsed', '', $4, $4, $4) ON CONFLICT (id) DO NOTHING",
+        )
+        .bind(id)
+        .bind(tenant)
+        .bind(amount)
+        .bind(now_ms)
+        .execute(&mut *tx)
+        .await?;
+        if inserted.rows_affected() == 0 {
+            // It was given up, or charged by a call at the same time.
+            tx.rollback().await?;
+            return self.capture(id, amount, now_ms).await;
+        }
+        charge_late(tx, id, amount, now_ms).await
+    }
+
     /// Gives up what nothing was heard of in time; gives back how many there were.
     ///
     /// # Errors

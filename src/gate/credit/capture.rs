@@ -2,6 +2,7 @@
 
 use crate::gate::effects::{Call, CalloutReply};
 use crate::gate::env::{Env, Note};
+use crate::replay::Opened;
 
 /// How soon it is told again.
 const FIRST_RETRY_MS: u64 = 500;
@@ -23,16 +24,19 @@ pub struct Capture {
     /// In millionths of a dollar; 0 gives all of it back.
     due: u64,
     tries: u32,
+    /// What is open of it, where nothing may have been reserved.
+    trusted: Option<Opened>,
     /// Whether it is of a reservation; else of a claim that the replicas share, and nothing is counted.
     of_credit: bool,
 }
 
 impl Capture {
-    pub(super) fn new(call: Call, due: u64) -> Self {
+    pub(super) fn new(call: Call, due: u64, trusted: Option<Opened>) -> Self {
         Self {
             call,
             due,
             tries: 0,
+            trusted,
             of_credit: true,
         }
     }
@@ -41,7 +45,7 @@ impl Capture {
     pub(in crate::gate) fn report(call: Call) -> Self {
         Self {
             of_credit: false,
-            ..Self::new(call, 0)
+            ..Self::new(call, 0, None)
         }
     }
 
@@ -61,6 +65,12 @@ impl Capture {
             CalloutReply::Answered { status, .. } => *status,
             CalloutReply::NotSent | CalloutReply::Lost => 0,
         };
+        // Else it stays open for a while: who has no such key has had it for nothing, and nobody has any number of those.
+        if status == 200
+            && let Some(opened) = self.trusted.take()
+        {
+            let _ = env.exposure().close(env.store, opened, env.now);
+        }
         let outcome = match status {
             200 if self.due > 0 => {
                 env.notes.event(Note::Spent(self.due));

@@ -33,6 +33,14 @@ use super::order::Order;
 use super::request::Request;
 use crate::config::Config;
 use crate::pricing::{Atomic, Price, in_dollars};
+use crate::replay::{ClaimKey, Limits, Opened, Trust};
+use std::cell::Cell;
+
+/// What trust in requests with a key is kept under.
+const CREDITS: &str = "credits";
+
+/// How long what was not heard of stays open, in seconds: longer than answers take, and than it is told.
+const TRUSTED_SECONDS: u64 = 7_200;
 
 /// Whether a request is paid from a balance: it has an API key, and credits are sold here. Not if nothing is to be paid for it.
 pub fn pays_by_credit(config: &Config, headers: &[(&[u8], &[u8])]) -> bool {
@@ -48,11 +56,17 @@ pub(super) struct Tab {
     pub(super) id: String,
     /// What is reserved at most, in millionths of a dollar.
     pub(super) quoted: u64,
+    /// SHA-256 of the API key, in hexadecimal.
+    key: String,
+    /// Whether a payment came along.
+    pays: bool,
+    /// What is open of it, where the ledger could not be asked.
+    trusted: Cell<Option<Opened>>,
 }
 
 impl Tab {
-    /// `None` cannot happen: a configuration with credits has a price in dollars on every priced route.
-    pub(super) fn open(order: Order, env: &Env<'_>) -> Option<Self> {
+    /// `None` cannot happen: a configuration with credits has a price in dollars on every priced route, and the request has a key.
+    pub(super) fn open(order: Order, request: &Request<'_>, env: &Env<'_>) -> Option<Self> {
         let (_, route) = order.route(env)?;
         let offer = in_dollars(&route.offers)?;
         let quoted = micros(order.deal.quote.amount(route, offer)?, route.offers.get(offer)?.asset.decimals)?;
@@ -61,7 +75,33 @@ impl Tab {
             offer,
             id: hex::encode((env.random)()),
             quoted,
+            key: key_hash(env, request.headers)?,
+            pays: !Edits::payment(request.headers).is_empty(),
+            trusted: Cell::new(None),
         })
+    }
+
+    /// Lets the request be served though the ledger could not be asked, as long as not too much is open of such requests. Not one with a
+    /// payment: the ledger may have settled it, and has to say so.
+    fn trust(&self, env: &Env<'_>) -> bool {
+        let most = env.config.access.credits.as_ref().map_or(0, |credits| credits.allow_up_to);
+        if most == 0 || self.pays {
+            return false;
+        }
+        let trust = Trust {
+            payer: ClaimKey::payer(env.secret, "", CREDITS, &self.key),
+            all: ClaimKey::all_payers(env.secret, "", CREDITS),
+            amount: self.quoted,
+            expiry: env.now.plus(TRUSTED_SECONDS),
+        };
+        let limits = Limits {
+            payer: None,
+            total: Some(most),
+        };
+        let opened = env.exposure().open(env.store, &trust, &limits, env.now).ok();
+        let is_trusted = opened.is_some();
+        self.trusted.set(opened);
+        is_trusted
     }
 
     /// How long an answer that is priced by the minute may take.
@@ -85,7 +125,7 @@ impl Tab {
         let (_, route) = self.order.route(env)?;
         let body = wire::Reserve {
             id: &self.id,
-            key: &key_hash(env, request.headers)?,
+            key: &self.key,
             amount: self.quoted.to_string(),
             route: &route.name,
             resource: &self.order.resource,
@@ -101,13 +141,16 @@ impl Tab {
 
     /// The call that ends it: `due` of it is charged, the rest is given back.
     fn capture(&self, due: u64, env: &Env<'_>) -> Capture {
+        let trusted = self.trusted.take();
         let body = wire::Capture {
             id: &self.id,
             amount: due.to_string(),
+            // It has not heard of the request, or has not said so.
+            key: trusted.as_ref().map(|_| &*self.key),
         };
         let timeout_ms = env.config.ledger.as_ref().map_or(1000, |ledger| ledger.verify_timeout_ms);
         let body = serde_json::to_vec(&body).unwrap_or_default();
-        Capture::new(call(Endpoint::Capture, body, timeout_ms, env), due)
+        Capture::new(call(Endpoint::Capture, body, timeout_ms, env), due, trusted)
     }
 }
 

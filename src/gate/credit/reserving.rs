@@ -12,7 +12,10 @@ use crate::gate::order::Order;
 use crate::gate::redirect;
 use crate::gate::request::Request;
 use crate::gate::verifying::Dispatch;
-use crate::x402::{Refusal, decode};
+use crate::x402::{Answer, Refusal, decode};
+
+/// The tenant of a request that the ledger could not be asked about.
+const UNKNOWN: &str = "unknown";
 
 /// What waits for a reservation that has yet to be asked for.
 pub(in crate::gate) struct Asking {
@@ -29,7 +32,7 @@ impl Asking {
             let answer = refuse_plainly(env, error.refusal, &error.detail);
             return (Gate::Answered, RequestEffect::Answer(answer));
         }
-        let Some(tab) = Tab::open(order, env) else {
+        let Some(tab) = Tab::open(order, request, env) else {
             // More than a ledger can count.
             let answer = refuse_plainly(env, Refusal::RouteConditionFailed, "it costs more than can be reserved");
             return (Gate::Answered, RequestEffect::Answer(answer));
@@ -39,7 +42,7 @@ impl Asking {
                 let asking = Box::new(Self { tab, edits });
                 (Gate::Done, RequestEffect::Verify(Box::new(Dispatch::reserve(call, asking))))
             }
-            None => unavailable(&tab.order, env),
+            None => unavailable(tab, edits, false, env),
         }
     }
 
@@ -50,8 +53,8 @@ impl Asking {
     }
 
     /// It could not be sent: nothing is reserved.
-    pub(in crate::gate) fn not_sent(&self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-        unavailable(&self.tab.order, env)
+    pub(in crate::gate) fn not_sent(self, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+        unavailable(self.tab, self.edits, false, env)
     }
 }
 
@@ -72,7 +75,7 @@ impl Reserving {
         let decided = match reply {
             CalloutReply::Answered { status, body } => decision(*status, body),
             CalloutReply::NotSent => {
-                let (gate, effect) = unavailable(&self.tab.order, env);
+                let (gate, effect) = unavailable(self.tab, self.edits, false, env);
                 return (gate, VerifiedEffect::Request(effect));
             }
             CalloutReply::Lost => None,
@@ -80,17 +83,7 @@ impl Reserving {
         let (gate, effect) = match decided {
             Some(Decision::Reserved { tenant, receipt }) => {
                 env.notes.event(Note::Reserved("reserved"));
-                env.notes.attribute("payer", &*tenant);
-                env.notes.attribute("network", "credits");
-                env.notes.attribute("amount", self.tab.quoted.to_string());
-                let mut edits = self
-                    .edits
-                    .tell_backend_of_credit(&tenant, self.tab.quoted, redirect::mark(env.secret));
-                if Spending::reads(&self.tab) {
-                    edits = edits.unencoded();
-                }
-                let spending = Spending::new(self.tab, receipt);
-                (Gate::Spending(Box::new(spending)), RequestEffect::Forward(edits))
+                serve(self.tab, self.edits, &tenant, receipt, env)
             }
             Some(Decision::Answer(answer)) => {
                 env.notes.event(Note::Reserved("answered"));
@@ -103,12 +96,15 @@ impl Reserving {
             }
             // It may have reserved, or even settled a top-up: whatever is held goes back, and nobody is told to pay again.
             None => {
-                let refused = matches!(reply, CalloutReply::Answered { status: 400..500, .. });
-                if !refused {
-                    let capture = self.tab.capture(0, env);
-                    env.notes.captures.push(capture);
+                let Self { tab, edits, .. } = self;
+                if matches!(reply, CalloutReply::Answered { status: 400..500, .. }) {
+                    // It does not know Envoy: that is no failure which passes.
+                    return (
+                        Gate::Answered,
+                        VerifiedEffect::Request(RequestEffect::Answer(refused(&tab.order, env))),
+                    );
                 }
-                unavailable(&self.tab.order, env)
+                unavailable(tab, edits, true, env)
             }
         };
         (gate, VerifiedEffect::Request(effect))
@@ -122,8 +118,34 @@ impl Reserving {
     }
 }
 
-fn unavailable(order: &Order, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+/// The request goes to the backend, in the name of a tenant.
+fn serve(tab: Tab, edits: Edits, tenant: &str, receipt: Option<(&'static str, String)>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    env.notes.attribute("payer", tenant);
+    env.notes.attribute("network", "credits");
+    env.notes.attribute("amount", tab.quoted.to_string());
+    let mut edits = edits.tell_backend_of_credit(tenant, tab.quoted, redirect::mark(env.secret));
+    if Spending::reads(&tab) {
+        edits = edits.unencoded();
+    }
+    let spending = Spending::new(tab, receipt);
+    (Gate::Spending(Box::new(spending)), RequestEffect::Forward(edits))
+}
+
+/// The ledger has no word for it: within what may be open of such requests it is served, and charged when the ledger is back. Else what it
+/// may hold goes back.
+fn unavailable(tab: Tab, edits: Edits, may_be_held: bool, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    if tab.trust(env) {
+        env.notes.event(Note::Reserved("trusted"));
+        return serve(tab, edits, UNKNOWN, None, env);
+    }
+    if may_be_held {
+        let capture = tab.capture(0, env);
+        env.notes.captures.push(capture);
+    }
+    (Gate::Answered, RequestEffect::Answer(refused(&tab.order, env)))
+}
+
+fn refused(order: &Order, env: &mut Env<'_>) -> Answer {
     env.notes.event(Note::Reserved("unavailable"));
-    let answer = refuse(env, order, Refusal::LedgerUnavailable, None, "");
-    (Gate::Answered, RequestEffect::Answer(answer))
+    refuse(env, order, Refusal::LedgerUnavailable, None, "")
 }

@@ -48,6 +48,9 @@ impl Limits {
 pub(super) struct Capture<'a> {
     pub(super) id: &'a str,
     pub(super) amount: String,
+    /// The key's hash, where nothing may have been reserved: it is charged all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<&'a str>,
 }
 
 /// What the ledger made of it.
