@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use support::world::{TOKEN, World, configuration};
 use support::{Payer, Terms, base64, v2};
 use x402_envoy::gate::{
-    CalloutReply, Capture, Edits, Endpoint, Gate, Note, Owed, RequestEffect, Response, ResponseEffect, VerifiedEffect, pays_by_credit,
+    CalloutReply, Capture, Edits, Endpoint, Gate, Note, Owed, RequestEffect, Response, ResponseEffect, VerifiedEffect, end_leases,
+    pays_by_credit,
 };
 use x402_envoy::pricing::End;
 use x402_envoy::x402::Answer;
@@ -519,4 +520,102 @@ fn what_was_reserved_is_captured_without_the_key() {
     let captured = capture(&mut world, &mut gate, End::Complete);
     let body: Value = serde_json::from_slice(&captured.call().body).unwrap();
     assert_eq!(body.get("key"), None);
+}
+
+const LEASED: &[u8] = br#"{"outcome":"reserved","tenant":"ten_1","balance":"7","receipt":null,
+    "lease":{"id":"00000000000000000000000000000001","amount":"2500","ttl_ms":10000}}"#;
+
+fn leasing() -> World {
+    shop(|config| config["access"]["credits"]["lease"] = json!("$0.0025"))
+}
+
+/// A request that is served at once, or `None`: the ledger is asked.
+fn at_once(world: &mut World, headers: &[(&str, &[u8])]) -> Option<Gate> {
+    match world.request("/paid", headers, None) {
+        (gate @ Gate::Spending(_), RequestEffect::Forward(_)) => Some(gate),
+        (_, RequestEffect::Verify(_)) => None,
+        _ => panic!("neither served nor asked about"),
+    }
+}
+
+/// A world whose worker has a lease: its key has come twice.
+fn leased() -> World {
+    let mut world = leasing();
+    let (_, first) = asked(&mut world, &[KEY]);
+    assert_eq!(first.get("lease"), None, "nobody leases for a key that comes now and then");
+    let (mut gate, second) = asked(&mut world, &[KEY]);
+    assert_eq!(second["lease"], "2500");
+    let reply = CalloutReply::Answered { status: 200, body: LEASED };
+    assert!(matches!(told(&mut world, &mut gate, &reply), RequestEffect::Forward(_)));
+    world
+}
+
+fn finish(world: &mut World, mut gate: Gate, status: u16) -> Option<Capture> {
+    let _ = world.env(|env| gate.on_response(&response(status, &[]), env));
+    match world.env(|env| gate.on_end(End::Complete, env)) {
+        Some(Owed::Capture(capture)) => Some(capture),
+        None => None,
+        Some(Owed::Settlement(_)) => panic!("nothing was signed"),
+    }
+}
+
+fn said(capture: &Capture) -> (String, String) {
+    let body: Value = serde_json::from_slice(&capture.call().body).unwrap();
+    (body["id"].as_str().unwrap().to_owned(), body["amount"].as_str().unwrap().to_owned())
+}
+
+#[test]
+fn a_busy_key_is_served_from_a_lease() {
+    let mut world = leased();
+    let first = at_once(&mut world, &[KEY]).unwrap();
+    let second = at_once(&mut world, &[KEY]).unwrap();
+    assert!(at_once(&mut world, &[KEY]).is_none(), "there is not enough left for a third");
+    assert_eq!(world.counted(&Note::Reserved("leased")), 2);
+    assert!(at_once(&mut world, &[("authorization", b"Bearer sk-other")]).is_none());
+    // What one did not use another may.
+    assert!(finish(&mut world, first, 500).is_none());
+    let third = at_once(&mut world, &[KEY]).unwrap();
+    assert!(finish(&mut world, second, 200).is_none());
+    // Nothing begins when its time is over, and the last to end tells the ledger of all.
+    world.now += 10;
+    assert!(at_once(&mut world, &[KEY]).is_none());
+    world.env(|env| end_leases(false, env));
+    assert!(world.notes.captures.is_empty());
+    let capture = finish(&mut world, third, 200).unwrap();
+    assert_eq!(said(&capture), ("00000000000000000000000000000001".to_owned(), "2000".to_owned()));
+    assert_eq!(capture.due(), 2_000);
+}
+
+#[test]
+fn a_lease_that_nobody_uses_goes_back() {
+    for (all, seconds) in [(false, 10), (true, 0)] {
+        let mut world = leased();
+        world.now += seconds;
+        world.env(|env| end_leases(all, env));
+        assert_eq!(
+            said(&world.notes.captures[0]),
+            ("00000000000000000000000000000001".to_owned(), "0".to_owned())
+        );
+        assert!(at_once(&mut world, &[KEY]).is_none());
+    }
+}
+
+#[test]
+fn a_payment_is_the_ledgers_whatever_is_leased() {
+    let mut world = leased();
+    let payment = base64(&v2(
+        &json!({"scheme": "exact", "network": "eip155:84532"}),
+        Terms::good(1).payload(&Payer::new(1)),
+    ));
+    assert!(at_once(&mut world, &[KEY, ("payment-signature", &payment)]).is_none());
+    assert!(at_once(&mut world, &[KEY]).is_some());
+}
+
+#[test]
+fn nothing_is_leased_unless_it_is_configured() {
+    let mut world = shop(|_| {});
+    for _ in 0..3 {
+        let (_, asked) = asked(&mut world, &[KEY]);
+        assert_eq!(asked.get("lease"), None);
+    }
 }

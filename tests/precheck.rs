@@ -112,6 +112,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
         store: &store,
         claims: &claims,
         secret: &[1; 16],
+        leases: &std::cell::RefCell::default(),
         random: || [7; 16],
         notes: &mut notes,
     };

@@ -86,6 +86,7 @@ pub async fn serve(
         tokens,
         metrics: metrics.clone(),
         reservation_ttl_ms: settings.reservation_ttl_ms,
+        lease_ttl_ms: settings.lease_ttl_ms,
         lease_ms: settings.lease_ms,
     };
     let beside = [

@@ -11,6 +11,10 @@ use crate::payments::offers::Offers;
 
 /// The shortest and the longest `credits.reservation_ttl`, in milliseconds.
 const TTL: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
+/// The shortest and the longest `credits.lease_ttl`, in milliseconds.
+const LEASE: std::ops::RangeInclusive<u64> = 1_000..=600_000;
+const BRIEF: &str = "a duration such as \"10s\", from 1s to 10m";
+const DEFAULT_LEASE: i64 = 10_000;
 /// The shortest and the longest `retention`, in milliseconds: late captures and reports come within an hour.
 const RETENTION: std::ops::RangeInclusive<u64> = 86_400_000..=315_360_000_000;
 const KEPT: &str = "a duration such as \"720h\", from 24h to 87600h";
@@ -99,6 +103,8 @@ pub struct Settings {
     pub offers: Offers,
     /// How long a reservation lasts that nothing is heard of, in milliseconds.
     pub reservation_ttl_ms: i64,
+    /// For how long requests may begin that are paid from a lease, in milliseconds.
+    pub lease_ttl_ms: i64,
     /// How long a request keeps a payment that nothing is heard of, in milliseconds.
     pub lease_ms: i64,
     /// How long what has ended is remembered, in milliseconds.
@@ -134,10 +140,14 @@ impl Settings {
         };
         for name in credits
             .keys()
-            .filter(|name| !["tiers", "max_topup", "reservation_ttl"].contains(&name.as_str()))
+            .filter(|name| !["tiers", "max_topup", "reservation_ttl", "lease_ttl"].contains(&name.as_str()))
         {
             let path = format!("credits.{name}");
-            mistakes.push(mistake(&path, credits.get(name), "one of tiers, max_topup, reservation_ttl"));
+            mistakes.push(mistake(
+                &path,
+                credits.get(name),
+                "one of tiers, max_topup, reservation_ttl, lease_ttl",
+            ));
         }
         let tiers = tiers(credits.get("tiers"), &mut mistakes);
         let max_topup = match credits.get("max_topup") {
@@ -163,6 +173,10 @@ impl Settings {
                 None
             }
         };
+        let lease_ttl = match credits.get("lease_ttl") {
+            None => Some(DEFAULT_LEASE),
+            Some(value) => duration("credits.lease_ttl", value, LEASE, BRIEF, &mut mistakes),
+        };
         let retention = match document.get("retention") {
             None => Some(DEFAULT_RETENTION),
             Some(value) => duration("retention", value, RETENTION, KEPT, &mut mistakes),
@@ -170,14 +184,19 @@ impl Settings {
         let offers = Offers::new(document, &tiers, &max_topup)
             .map_err(|found| mistakes.extend(found))
             .ok();
-        match (listen, offers, ttl, lease, retention) {
-            (Some(listen), Some(offers), Some(reservation_ttl_ms), Some(lease_ms), Some(retention_ms)) if mistakes.is_empty() => Ok(Self {
-                listen,
-                offers,
-                reservation_ttl_ms,
-                lease_ms,
-                retention_ms,
-            }),
+        match (listen, offers, ttl, lease_ttl, lease, retention) {
+            (Some(listen), Some(offers), Some(reservation_ttl_ms), Some(lease_ttl_ms), Some(lease_ms), Some(retention_ms))
+                if mistakes.is_empty() =>
+            {
+                Ok(Self {
+                    listen,
+                    offers,
+                    reservation_ttl_ms,
+                    lease_ttl_ms,
+                    lease_ms,
+                    retention_ms,
+                })
+            }
             _ => Err(SettingsError::Mistakes(mistakes)),
         }
     }
@@ -343,6 +362,7 @@ mod tests {
             (json!({"intents": {"lease": "1ms"}}), "intents.lease"),
             (json!({"intents": {"leases": "1s"}}), "intents"),
             (json!({"retention": "1h"}), "retention"),
+            (json!({"credits": {"lease_ttl": "1h"}}), "credits.lease_ttl"),
             (json!({"pay_to": {"eip155": "0x0"}}), "pay_to.eip155"),
         ] {
             assert!(paths(&changes).contains(&expected.to_owned()), "{changes}: {:?}", paths(&changes));

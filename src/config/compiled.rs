@@ -159,6 +159,8 @@ pub struct Credits {
     pub header: Box<str>,
     /// How much may be open of what the ledger could not be asked to reserve, in millionths of a dollar; 0: nothing.
     pub allow_up_to: u64,
+    /// How much a worker may lease of a busy key's balance, in millionths of a dollar; 0: nothing.
+    pub lease: u64,
 }
 
 /// Whether clients may, or have to, name their payments (the `payment-identifier` extension).

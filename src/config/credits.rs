@@ -32,7 +32,7 @@ pub(super) fn ledger(node: Option<Node<'_>>, errors: &mut Errors) -> Option<Faci
 
 /// Reads `access.credits`; `None` if they are not enabled.
 pub(super) fn credits(node: Option<Node<'_>>, errors: &mut Errors) -> Option<Credits> {
-    let fields = node?.fields(&["enabled", "header", "on_ledger_failure"], ELSEWHERE, errors)?;
+    let fields = node?.fields(&["enabled", "header", "on_ledger_failure", "lease"], ELSEWHERE, errors)?;
     let header = match fields.get("header") {
         None => Some("authorization".into()),
         Some(node) => header_name(&node, errors),
@@ -41,8 +41,13 @@ pub(super) fn credits(node: Option<Node<'_>>, errors: &mut Errors) -> Option<Cre
         .get("on_ledger_failure")
         .and_then(|node| on_failure(&node, errors))
         .unwrap_or(0);
+    let lease = fields.get("lease").and_then(|node| in_dollars_alone(&node, errors)).unwrap_or(0);
     let enabled = fields.get("enabled").and_then(|node| node.boolean(errors)).unwrap_or(false);
-    header.filter(|_| enabled).map(|header| Credits { header, allow_up_to })
+    header.filter(|_| enabled).map(|header| Credits {
+        header,
+        allow_up_to,
+        lease,
+    })
 }
 
 /// Reads `access.credits.on_ledger_failure`.

@@ -1,11 +1,12 @@
 //! What the world looks like at the moment of an event, and what there is to say about it.
 
-use super::credit::Capture;
+use super::credit::{Capture, Leases};
 use crate::config::Config;
 use crate::pricing::Former;
 use crate::replay::{Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
+use std::cell::RefCell;
 
 /// Time, shared data and configuration: all that a gate may look at beside the event itself.
 pub struct Env<'a> {
@@ -25,6 +26,8 @@ pub struct Env<'a> {
     pub claims: &'a Claims,
     /// The secret that claim keys are hashed with.
     pub secret: &'a [u8; 16],
+    /// What this worker may spend of balances without asking.
+    pub leases: &'a RefCell<Leases>,
     /// Where names come from that nobody else has.
     pub random: fn() -> [u8; 16],
     /// Where the gate says what happened.

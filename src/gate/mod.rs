@@ -46,7 +46,7 @@ mod tries;
 mod trust;
 mod verifying;
 
-pub use credit::{Capture, Reserving, Spending, pays_by_credit};
+pub use credit::{Capture, Leases, Reserving, Spending, end_leases, pays_by_credit};
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{
     BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Owed, Released, RequestEffect, ResponseEffect,
@@ -264,7 +264,7 @@ impl Gate {
             Self::Verifying(verifying) => verifying.gone(env),
             Self::Forwarding(forwarding) => forwarding.gone(env),
             Self::Reserving(reserving) => return Some(Owed::Capture(reserving.gone(env))),
-            Self::Spending(spending) => return Some(Owed::Capture(spending.ended(end, env))),
+            Self::Spending(spending) => return spending.ended(end, env).map(Owed::Capture),
             Self::Streaming(streaming) => {
                 if let Due::Settlement(settlement) = streaming.settle(end, env) {
                     return Some(Owed::Settlement(settlement));

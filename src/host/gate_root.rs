@@ -15,7 +15,7 @@ use super::shared_stream::SharedStream;
 use super::store::SharedData;
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
-use crate::gate::{Call, CalloutReply, CalloutToken, Capture, EndEffect, Endpoint, Released};
+use crate::gate::{Call, CalloutReply, CalloutToken, Capture, EndEffect, Endpoint, Released, end_leases};
 use crate::replay::{Cas, SharedStore};
 use crate::supported;
 use crate::x402::facilitator::{MAX_ANSWER, Supported};
@@ -182,6 +182,7 @@ impl GateRoot {
             }
         }
         worker.listen(now);
+        self.end_leases(worker);
         let until = self.sweep_from.saturating_add(SWEEP);
         let dropped = worker.sweep(self.sweep_from..until, now);
         self.sweep_from = if until >= worker.claims.buckets() { 0 } else { until };
@@ -189,6 +190,13 @@ impl GateRoot {
             .metrics
             .borrow_mut()
             .note(&crate::gate::Note::Claims(i64::from(dropped).saturating_neg()), &worker.config);
+    }
+
+    /// All of them where this is about to go.
+    fn end_leases(&self, worker: &Worker) {
+        if !worker.leases.borrow().is_empty() {
+            worker.with_env(|env| end_leases(self.leaving, env));
+        }
     }
 
     fn ask(&mut self, worker: &Worker, facilitator: usize) {
@@ -348,6 +356,7 @@ impl Context for GateRoot {
     fn on_done(&mut self) -> bool {
         self.leaving = true;
         if let Some(worker) = &self.worker {
+            self.end_leases(worker);
             let mut queued = worker.jobs.borrow_mut();
             let later = self.later.iter_mut().map(|(_, job)| job);
             for job in self.settling.values_mut().chain(later).chain(queued.iter_mut()) {

@@ -13,7 +13,7 @@ use super::former::{self, Lineage};
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
-use crate::gate::{Capture, Edits, Env, Gate, Notes, Settlement};
+use crate::gate::{Capture, Edits, Env, Gate, Leases, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
@@ -53,6 +53,8 @@ pub(super) struct Worker {
     pub(super) jobs: RefCell<VecDeque<Job>>,
     /// What the ledger has to hear of, and has not been told.
     pub(super) captures: RefCell<Vec<Capture>>,
+    /// What may be spent of balances without asking.
+    pub(super) leases: RefCell<Leases>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
     waiting: RefCell<HashSet<u32>>,
@@ -89,6 +91,7 @@ impl Worker {
             table: RefCell::default(),
             jobs: RefCell::default(),
             captures: RefCell::default(),
+            leases: RefCell::default(),
             waiting: RefCell::default(),
             left: RefCell::default(),
             limits: RefCell::default(),
@@ -123,6 +126,7 @@ impl Worker {
                 store: &SharedData,
                 claims: &self.claims,
                 secret: &self.secret,
+                leases: &self.leases,
                 random,
                 notes: &mut notes,
             };

@@ -47,7 +47,7 @@ def start(worlds, name, port, filter_config, **options):
 
 def ledger_config(worlds):
     """What is sold, and who settles it."""
-    return {"pay_to": MAIN["pay_to"], "accept": [BASE], "pre_check": MAIN["pre_check"], "public_url": "https://api.example.com",
+    return {"pay_to": MAIN["pay_to"], "accept": [BASE], "pre_check": MAIN["pre_check"], "public_url": "https://api.example.com", "credits": {"lease_ttl": "2s"},
             "facilitators": [{"url": f"http://127.0.0.1:{worlds.facilitator.port}/api"}]}
 
 
@@ -281,6 +281,32 @@ def test_as_much_is_served_as_may_be_open_while_the_ledger_is_down(worlds, ledge
     assert called(world, account.key).status == 200
     settled(account, 50_000)
     assert world.metric("x402_reservations.outcome.trusted") == 3
+    alive(world)
+
+
+def test_a_busy_key_is_not_asked_about_each_time(worlds, ledger):
+    """A balance for twenty: whatever is leased on either worker, twenty are served, and all is charged in the end."""
+    access = {"dummy_api_keys": ["x402"], "credits": {"enabled": True, "lease": "$0.04"}}
+    world = start(worlds, f"credits-lease-{ledger.name}", ledger.port, config(ledger, access=access))
+    rich = ledger.account(10_000_000)
+    before = len(ledger.heard("reserve"))
+    for _ in range(40):
+        assert called(world, rich.key).status == 200
+    assert len(ledger.heard("reserve")) - before < 30
+    assert world.metric("x402_reservations.outcome.leased") > 10
+    settled(rich, 400_000)
+    assert rich.balance == 9_600_000
+    account = ledger.account(200_000)
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: called(world, account.key), range(64)))
+    # What is leased on one worker is not to be had on the other before it ends.
+    served = sum(answer.status == 200 for answer in answers)
+    assert 16 <= served <= 20 and {answer.status for answer in answers} == {200, 402}
+    settled(account, served * 10_000)
+    while called(world, account.key).status == 200:
+        served += 1
+    settled(account, 200_000)
+    assert served == 20 and account.balance == 0
     alive(world)
 
 

@@ -80,6 +80,7 @@ impl Worker {
             store: &shared,
             claims: &world.claims,
             secret: &SECRET,
+            leases: &std::cell::RefCell::default(),
             random: || [7; 16],
             notes: &mut notes,
         });

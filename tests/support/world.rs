@@ -52,6 +52,7 @@ pub struct World {
     pub table: Table,
     pub now: u64,
     pub notes: Notes,
+    pub leases: std::cell::RefCell<x402_envoy::gate::Leases>,
 }
 
 impl World {
@@ -69,6 +70,7 @@ impl World {
             former: None,
             table: Table::default(),
             now: NOW,
+            leases: std::cell::RefCell::default(),
             notes: Notes::default(),
         }
     }
@@ -83,6 +85,7 @@ impl World {
             store: &self.store,
             claims: &self.claims,
             secret: &[9; 16],
+            leases: &self.leases,
             random: || [7; 16],
             notes: &mut self.notes,
         })

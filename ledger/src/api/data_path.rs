@@ -12,7 +12,7 @@ use super::router::App;
 use crate::payments::challenge::{self, Asked};
 use crate::payments::offers::{Priced, dollars};
 use crate::payments::topup::{Intent, Outcome, Paying, now_ms};
-use crate::store::{Captured, Limits, NewReservation, Reserved};
+use crate::store::{Captured, Limits, NewReservation, Reserved, StoreError};
 
 /// What is asked to be reserved.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,6 +46,9 @@ pub(super) struct ReserveBody {
     /// Names and values of the headers that pay.
     #[serde(default)]
     headers: Vec<(String, String)>,
+    /// How much is worth leasing besides, in micro-dollars: a part of the balance that requests with this key may spend without asking.
+    #[serde(default)]
+    lease: Option<String>,
 }
 
 /// What an account may in a window of time.
@@ -71,6 +74,9 @@ pub(super) enum Decision {
         balance: String,
         /// The header that tells the client of its top-up, and its value.
         receipt: Option<(String, String)>,
+        /// What may be spent besides; captured like a reservation, by the sum.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease: Option<LeaseBody>,
     },
     /// The client gets this answer.
     Answer {
@@ -78,6 +84,16 @@ pub(super) enum Decision {
         headers: Vec<(String, String)>,
         body: String,
     },
+}
+
+/// A part of a balance that may be spent without asking.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct LeaseBody {
+    id: String,
+    /// In micro-dollars.
+    amount: String,
+    /// For how long requests may begin that are paid from it, in milliseconds.
+    ttl_ms: u64,
 }
 
 impl Decision {
@@ -151,11 +167,15 @@ async fn decide(app: &App, asked: &ReserveBody) -> Result<Decision, Failure> {
         expires_at: now.saturating_add(app.reservation_ttl_ms),
     };
     Ok(match app.store.reserve(&new, now).await? {
-        Reserved::Held { balance } => Decision::Reserved {
-            tenant,
-            balance: balance.to_string(),
-            receipt: receipt.map(|(name, value)| (name.to_owned(), value)),
-        },
+        Reserved::Held { balance } => {
+            let lease = lease(app, asked, &tenant, balance, now).await?;
+            Decision::Reserved {
+                tenant,
+                balance: balance.to_string(),
+                receipt: receipt.map(|(name, value)| (name.to_owned(), value)),
+                lease,
+            }
+        }
         Reserved::Insufficient { balance } => Decision::of(ask(app, asked, amount, balance), receipt),
         Reserved::Limited { again_in_ms } => {
             let seconds = u64::try_from(again_in_ms).unwrap_or(0).div_ceil(1000).max(1);
@@ -172,6 +192,35 @@ async fn decide(app: &App, asked: &ReserveBody) -> Result<Decision, Failure> {
             Decision::failure(&failure, &[], receipt)
         }
     })
+}
+
+/// Grants a lease where one is wanted and there is plenty: a quarter of what is left at most, so that others have theirs. None where each
+/// request counts.
+async fn lease(app: &App, asked: &ReserveBody, tenant: &str, balance: i64, now: i64) -> Result<Option<LeaseBody>, Failure> {
+    let Some(wanted) = asked.lease.as_deref().filter(|_| asked.limits.is_none()) else {
+        return Ok(None);
+    };
+    let amount = micro_dollars("lease", wanted)?;
+    if amount == 0 || balance.saturating_div(4) < amount {
+        return Ok(None);
+    }
+    let mut id = [0u8; 16];
+    getrandom::fill(&mut id).map_err(|_| StoreError::Random)?;
+    let id = hex::encode(id);
+    let new = NewReservation {
+        id: &id,
+        tenant,
+        amount,
+        route: "lease",
+        limits: None,
+        expires_at: now.saturating_add(app.lease_ttl_ms).saturating_add(app.reservation_ttl_ms),
+    };
+    let held = matches!(app.store.reserve(&new, now).await?, Reserved::Held { .. });
+    Ok(held.then(|| LeaseBody {
+        id,
+        amount: amount.to_string(),
+        ttl_ms: app.lease_ttl_ms.unsigned_abs(),
+    }))
 }
 
 /// Credits the payment that came along, if one did; gives back its receipt, or the answer to one that is not good.

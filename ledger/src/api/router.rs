@@ -35,6 +35,8 @@ pub struct App {
     pub metrics: Metrics,
     /// How long a reservation lasts that nothing is heard of, in milliseconds.
     pub reservation_ttl_ms: i64,
+    /// For how long requests may begin that are paid from a lease, in milliseconds.
+    pub lease_ttl_ms: i64,
     /// How long a request keeps a payment that nothing is heard of, in milliseconds.
     pub lease_ms: i64,
 }

@@ -13,11 +13,13 @@
 //! was paid for. The key itself never leaves Envoy: its SHA-256 does.
 
 mod capture;
+mod leases;
 mod reserving;
 mod spending;
 mod wire;
 
 pub use capture::Capture;
+pub use leases::Leases;
 pub use reserving::Reserving;
 pub use spending::Spending;
 
@@ -62,6 +64,8 @@ pub(super) struct Tab {
     pays: bool,
     /// What is open of it, where the ledger could not be asked.
     trusted: Cell<Option<Opened>>,
+    /// The lease that it was taken from, if it was.
+    lease: Option<String>,
 }
 
 impl Tab {
@@ -78,7 +82,26 @@ impl Tab {
             key: key_hash(env, request.headers)?,
             pays: !Edits::payment(request.headers).is_empty(),
             trusted: Cell::new(None),
+            lease: None,
         })
+    }
+
+    /// Takes it from a lease that the worker has; the tenant. Not with a payment, which is the ledger's to take.
+    fn take_from_lease(&mut self, env: &Env<'_>) -> Option<String> {
+        if self.pays {
+            return None;
+        }
+        let (id, tenant) = env.leases.borrow_mut().take(&self.key, self.quoted, env.now_ms)?;
+        self.lease = Some(id);
+        Some(tenant)
+    }
+
+    /// How much is worth leasing besides, in millionths of a dollar.
+    fn wants_lease(&self, env: &Env<'_>) -> Option<u64> {
+        let most = env.config.access.credits.as_ref().map_or(0, |credits| credits.lease);
+        let busy = most > 0 && !self.pays && env.leases.borrow_mut().is_busy(&self.key, env.now_ms);
+        // One that no request fits into would be of no use.
+        (busy && most >= self.quoted).then_some(most)
     }
 
     /// Lets the request be served though the ledger could not be asked, as long as not too much is open of such requests. Not one with a
@@ -135,22 +158,45 @@ impl Tab {
             browser: self.order.hints.browser,
             limits: env.config.account_limits.as_ref().map(wire::Limits::of),
             headers: payment,
+            lease: self.wants_lease(env).map(|lease| lease.to_string()),
         };
         Some(call(Endpoint::Reserve, serde_json::to_vec(&body).ok()?, timeout_ms, env))
     }
 
-    /// The call that ends it: `due` of it is charged, the rest is given back.
+    /// Ends it: `due` of it is charged, the rest is given back. What the ledger has to hear of that, if anything.
+    fn end(&self, due: u64, env: &Env<'_>) -> Option<Capture> {
+        match &self.lease {
+            None => Some(self.capture(due, env)),
+            Some(id) => {
+                let over = env.leases.borrow_mut().give_back(id, self.quoted, due);
+                over.map(|over| capture(&over.id, over.spent, None, None, env))
+            }
+        }
+    }
+
+    /// The call that ends it.
     fn capture(&self, due: u64, env: &Env<'_>) -> Capture {
         let trusted = self.trusted.take();
-        let body = wire::Capture {
-            id: &self.id,
-            amount: due.to_string(),
-            // It has not heard of the request, or has not said so.
-            key: trusted.as_ref().map(|_| &*self.key),
-        };
-        let timeout_ms = env.config.ledger.as_ref().map_or(1000, |ledger| ledger.verify_timeout_ms);
-        let body = serde_json::to_vec(&body).unwrap_or_default();
-        Capture::new(call(Endpoint::Capture, body, timeout_ms, env), due, trusted)
+        // It has not heard of the request, or has not said so.
+        let key = trusted.as_ref().map(|_| &*self.key);
+        capture(&self.id, due, key, trusted, env)
+    }
+}
+
+/// The call that ends a reservation.
+fn capture(id: &str, due: u64, key: Option<&str>, trusted: Option<Opened>, env: &Env<'_>) -> Capture {
+    let amount = due.to_string();
+    let timeout_ms = env.config.ledger.as_ref().map_or(1000, |ledger| ledger.verify_timeout_ms);
+    let body = serde_json::to_vec(&wire::Capture { id, amount, key }).unwrap_or_default();
+    Capture::new(call(Endpoint::Capture, body, timeout_ms, env), due, trusted)
+}
+
+/// Ends the leases whose time is over: all of them where the worker is about to end.
+pub fn end_leases(all: bool, env: &mut Env<'_>) {
+    let over = env.leases.borrow_mut().end(if all { u64::MAX } else { env.now_ms });
+    for over in over {
+        let capture = capture(&over.id, over.spent, None, None, env);
+        env.notes.captures.push(capture);
     }
 }
 

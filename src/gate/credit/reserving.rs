@@ -1,7 +1,7 @@
 //! Waiting for the ledger to reserve.
 
 use super::capture::Capture;
-use super::wire::{Decision, decision};
+use super::wire::{Decision, Granted, decision};
 use super::{Spending, Tab};
 use crate::gate::Gate;
 use crate::gate::answer::{refuse, refuse_plainly};
@@ -37,6 +37,11 @@ impl Asking {
             let answer = refuse_plainly(env, Refusal::RouteConditionFailed, "it costs more than can be reserved");
             return (Gate::Answered, RequestEffect::Answer(answer));
         };
+        let mut tab = tab;
+        if let Some(tenant) = tab.take_from_lease(env) {
+            env.notes.event(Note::Reserved("leased"));
+            return serve(tab, edits, &tenant, None, env);
+        }
         match tab.reserve(request, env) {
             Some(call) => {
                 let asking = Box::new(Self { tab, edits });
@@ -81,7 +86,11 @@ impl Reserving {
             CalloutReply::Lost => None,
         };
         let (gate, effect) = match decided {
-            Some(Decision::Reserved { tenant, receipt }) => {
+            Some(Decision::Reserved { tenant, receipt, lease }) => {
+                if let Some(Granted { id, amount, ttl_ms }) = lease {
+                    let until = env.now_ms.saturating_add(ttl_ms);
+                    env.leases.borrow_mut().grant(id, &self.tab.key, &tenant, amount, until);
+                }
                 env.notes.event(Note::Reserved("reserved"));
                 serve(self.tab, self.edits, &tenant, receipt, env)
             }

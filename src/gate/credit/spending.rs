@@ -102,7 +102,7 @@ impl Spending {
     }
 
     /// The stream has ended: what is due is captured, and the rest given back.
-    pub(in crate::gate) fn ended(mut self, end: End, env: &mut Env<'_>) -> Capture {
+    pub(in crate::gate) fn ended(mut self, end: End, env: &mut Env<'_>) -> Option<Capture> {
         let due = match &mut self.stage {
             Stage::Sent => 0,
             Stage::Fixed(due) => *due,
@@ -124,7 +124,7 @@ impl Spending {
         if due == 0 {
             env.notes.event(Note::Released);
         }
-        self.tab.capture(due, env)
+        self.tab.end(due, env)
     }
 
     /// What a metered answer costs, in millionths of a dollar.

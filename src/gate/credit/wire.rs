@@ -25,6 +25,9 @@ pub(super) struct Reserve<'a> {
     pub(super) limits: Option<Limits>,
     /// Names and values of the headers that pay.
     pub(super) headers: Vec<(&'a str, &'a str)>,
+    /// How much is worth leasing besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) lease: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +56,28 @@ pub(super) struct Capture<'a> {
     pub(super) key: Option<&'a str>,
 }
 
+/// A lease.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Granted {
+    pub(super) id: String,
+    /// In millionths of a dollar.
+    pub(super) amount: u64,
+    pub(super) ttl_ms: u64,
+}
+
+impl Granted {
+    fn read(said: &Value) -> Option<Self> {
+        let id = said.get("id")?.as_str()?;
+        let is_name = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        is_name.then_some(())?;
+        Some(Self {
+            id: id.to_owned(),
+            amount: said.get("amount")?.as_str()?.parse().ok()?,
+            ttl_ms: said.get("ttl_ms")?.as_u64()?,
+        })
+    }
+}
+
 /// What the ledger made of it.
 pub(super) enum Decision {
     /// It is reserved.
@@ -60,6 +85,8 @@ pub(super) enum Decision {
         tenant: String,
         /// The header that tells the client of a top-up.
         receipt: Option<(&'static str, String)>,
+        /// What may be spent besides.
+        lease: Option<Granted>,
     },
     /// The client gets this.
     Answer(Answer),
@@ -86,6 +113,7 @@ pub(super) fn decision(status: u16, body: &[u8]) -> Option<Decision> {
         "reserved" => Some(Decision::Reserved {
             tenant: printable(said.get("tenant")?.as_str()?)?,
             receipt: said.get("receipt").and_then(known),
+            lease: said.get("lease").and_then(Granted::read),
         }),
         "answer" => {
             let status = u16::try_from(said.get("status")?.as_u64()?).ok()?;
@@ -114,9 +142,10 @@ mod tests {
     #[test]
     fn a_reservation_is_read() {
         let body = br#"{"outcome":"reserved","tenant":"ten_1","balance":"7","receipt":["PAYMENT-RESPONSE","e30="]}"#;
-        let Some(Decision::Reserved { tenant, receipt }) = decision(200, body) else {
+        let Some(Decision::Reserved { tenant, receipt, lease }) = decision(200, body) else {
             panic!("not reserved")
         };
+        assert_eq!(lease, None);
         assert_eq!((&*tenant, receipt), ("ten_1", Some(("payment-response", "e30=".into()))));
         let body = br#"{"outcome":"reserved","tenant":"ten_1","balance":"7","receipt":null}"#;
         assert!(matches!(decision(200, body), Some(Decision::Reserved { receipt: None, .. })));

@@ -78,7 +78,7 @@ fn accepts<'a>(challenge: &Challenge<'a>) -> Vec<RequirementV1<'a>> {
             .collect();
     }
     let is_other = |payable: &&Payable<'_>| payable.offer.asset.network.as_str() != BASE;
-    sorting::sort(&mut listed, |one, other| is_other(one) < is_other(other));
+    sorting::sort(&mut listed, |one, other| !is_other(one) && is_other(other));
     listed.iter().map(|payable| payable.v1(&challenge.resource)).collect()
 }
 
