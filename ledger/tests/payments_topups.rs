@@ -327,7 +327,8 @@ async fn any_amount_is_funded_once(database: Database) {
     .into_iter()
     .map(|body| body["payment_intent_id"].clone())
     .collect();
-    assert_eq!(paid[..2], [newest["payment_intent_id"].clone(), none["payment_intent_id"].clone()]);
+    // Two that were asked for in the same millisecond are equally new.
+    assert!([&newest, &none].iter().all(|asked| paid[..2].contains(&asked["payment_intent_id"])));
     assert!(!paid[..2].contains(&paid[2]) && books.credits().await.len() == 4);
 }
 
