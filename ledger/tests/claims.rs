@@ -40,6 +40,10 @@ on_both!(
     what_was_delivered_of_a_metered_answer_is_settled,
     nothing_is_settled_without_a_claim,
     the_amount_of_a_settlement_that_was_sent_stays,
+    another_payment_of_the_nonce_has_nothing_of_the_first,
+    nobody_is_told_to_pay_again_while_it_may_be_paid,
+    what_was_delivered_stays_due,
+    a_request_that_left_while_it_was_settled_holds_nothing,
     what_has_ended_is_forgotten_in_time,
 );
 
@@ -351,6 +355,80 @@ async fn the_amount_of_a_settlement_that_was_sent_stays(database: Database) {
     assert_eq!(*world.facilitator.amounts.lock().unwrap(), ["500", "500"]);
     world.lapse().await;
     assert_eq!(reason(&world.verify(1, 2).await), "nonce_already_used");
+}
+
+async fn another_payment_of_the_nonce_has_nothing_of_the_first(database: Database) {
+    let world = world(&database, &[]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.1["success"], true);
+    world.lapse().await;
+    let mut other: Value = serde_json::from_slice(&body(1, "exact", "10000")).unwrap();
+    other["paymentPayload"]["payload"]["signature"] = json!("0xmade-up");
+    let other = other.to_string().into_bytes();
+    let verdict = world.claims.verify(0, &holder(1, 2), other.clone()).await.unwrap();
+    assert_eq!(reason(&serde_json::from_slice(&verdict.body).unwrap()), "nonce_already_used");
+    let outcome = world.claims.settle(0, &holder(1, 2), other).await.unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&outcome.body).unwrap()["errorReason"],
+        "nonce_already_used"
+    );
+    // It is still the first one's.
+    assert!(valid(&world.verify(1, 3).await));
+}
+
+async fn nobody_is_told_to_pay_again_while_it_may_be_paid(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    // More than is taken for settled without proof.
+    let dear = || body(1, "exact", "5000000");
+    assert_eq!(world.claims.settle(0, &holder(1, 1), dear()).await.unwrap().status, 500);
+    database.store.leave_intent(&hex(1)).await.unwrap();
+    let again = world.claims.settle(0, &holder(1, 2), dear()).await.unwrap();
+    assert_eq!((again.status, world.intent(1).await.stage), (503, Stage::Unknown));
+    assert_eq!((world.moved(), world.settle_calls()), (1, 2));
+}
+
+async fn what_was_delivered_stays_due(database: Database) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let nowhere = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let ledger = claims(&database, &nowhere);
+    let mut delivered = holder(1, 1);
+    delivered.delivered = true;
+    let answer = ledger.settle(0, &delivered, body(1, "upto", "500")).await.unwrap();
+    let due = database.store.intent(&hex(1)).await.unwrap().unwrap();
+    assert_eq!(
+        (answer.status, due.stage, due.delivered, &*due.amount),
+        (503, Stage::Unknown, true, "500")
+    );
+    database.store.lapse_intents(i64::MAX).await.unwrap();
+    assert_eq!(database.store.intent(&hex(1)).await.unwrap().unwrap().stage, Stage::Unknown);
+    // A refusal of what was delivered frees nothing either.
+    let world = world(&database, &[Script::Refuse]).await;
+    let mut delivered = holder(2, 2);
+    delivered.delivered = true;
+    assert_eq!(
+        world.claims.settle(0, &delivered, body(2, "upto", "500")).await.unwrap().status,
+        200
+    );
+    assert_eq!(world.intent(2).await.stage, Stage::Failed);
+    assert_eq!(reason(&world.verify(2, 3).await), "nonce_already_used");
+}
+
+async fn a_request_that_left_while_it_was_settled_holds_nothing(database: Database) {
+    let world = world(&database, &[Script::Wait]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    let settling = tokio::spawn({
+        let claims = world.claims.clone();
+        async move { claims.settle(0, &holder(1, 1), body(1, "exact", "10000")).await }
+    });
+    world.facilitator.arrived.notified().await;
+    assert_eq!(database.store.leave_intent(&hex(1)).await.ok(), Some(true));
+    world.facilitator.go.notify_one();
+    settling.await.unwrap().unwrap();
+    assert_eq!(world.intent(1).await.stage, Stage::Settled);
+    assert!(valid(&world.verify(1, 2).await));
+    assert_eq!(world.settle(1, 2).await.1["success"], true);
+    assert_eq!(world.settle_calls(), 1);
 }
 
 async fn what_has_ended_is_forgotten_in_time(database: Database) {

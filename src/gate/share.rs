@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::credit::Capture;
+use super::credit::{Again, Capture};
 use super::effects::{Call, Endpoint};
 use super::env::Env;
 use crate::pricing::Atomic;
@@ -69,11 +69,13 @@ impl Share {
     /// Tells it.
     pub(super) fn report(&self, report: Report, env: &mut Env<'_>) {
         let Some(facilitator) = self.told.get() else { return };
-        let (outcome, amount) = match report {
-            Report::Released => ("released", Atomic(0)),
-            Report::Delivered => ("delivered", Atomic(0)),
-            Report::Pending => ("pending", Atomic(0)),
-            Report::Used(amount) => ("used", amount),
+        let (outcome, amount, again) = match report {
+            Report::Released => ("released", Atomic(0), Again::AWhile),
+            // The payment would be served once more.
+            Report::Delivered => ("delivered", Atomic(0), Again::Long),
+            Report::Pending => ("pending", Atomic(0), Again::Long),
+            // An older one must not come after a newer one.
+            Report::Used(amount) => ("used", amount, Again::Never),
         };
         // It is told once how it ended.
         if !matches!(report, Report::Used(_)) {
@@ -81,12 +83,13 @@ impl Share {
         }
         let timeout_ms = env.config.facilitators.get(facilitator).map_or(1, |peer| peer.verify_timeout_ms);
         let body = format!(r#"{{"intent":"{}","outcome":"{outcome}","amount":"{}"}}"#, self.intent, amount.0);
-        env.notes.captures.push(Capture::report(Call {
+        let call = Call {
             facilitator,
             endpoint: Endpoint::Report,
             body: body.into_bytes(),
             timeout_ms,
             intent: None,
-        }));
+        };
+        env.notes.captures.push(Capture::report(call, again));
     }
 }

@@ -224,7 +224,9 @@ impl GateRoot {
     }
 
     fn is_idle(&self) -> bool {
-        let queued = |worker: &Worker| !worker.jobs.borrow().is_empty() || !worker.captures.borrow().is_empty();
+        let queued = |worker: &Worker| {
+            !worker.jobs.borrow().is_empty() || !worker.captures.borrow().is_empty() || !worker.leases.borrow().is_empty()
+        };
         let in_hand = !self.settling.is_empty() || !self.later.is_empty() || !self.telling.is_empty() || !self.tell_later.is_empty();
         !in_hand && !self.worker.as_deref().is_some_and(queued)
     }

@@ -7,6 +7,8 @@ CREATE TABLE intents (
     -- 1: what it pays for has been had.
     delivered BIGINT NOT NULL DEFAULT 0,
     facilitator TEXT NOT NULL,
+    -- What tells this payment from another one that spends the same, hashed: a signature is in it.
+    identity TEXT NOT NULL DEFAULT '',
     network TEXT NOT NULL DEFAULT '',
     scheme TEXT NOT NULL DEFAULT '',
     payer TEXT NOT NULL DEFAULT '',

@@ -353,7 +353,7 @@ pub(super) async fn capture(State(app): State<App>, headers: HeaderMap, body: By
     let amount = micro_dollars("amount", &asked.amount)?;
     let mut captured = app.store.capture(&asked.id, amount, now_ms()).await?;
     if let (Captured::Unknown, Some(key)) = (captured, &asked.key)
-        && let Some(tenant) = app.store.tenant_of(key).await?
+        && let Some(tenant) = app.store.tenant_once_of(key).await?
     {
         captured = app.store.charge(&asked.id, &tenant, amount, now_ms()).await?;
         if let Captured::Charged(charged) = captured

@@ -5,8 +5,10 @@
 //! the same facilitator until its outcome is certain. Answers are passed on as they came, for whoever asks reads them best.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use x402_envoy::config::Config;
 use x402_envoy::x402::Network;
 use x402_envoy::x402::facilitator::{Settle, Settled, Verify, parse_settle, parse_verify};
@@ -20,6 +22,11 @@ use crate::store::{Ended, Intent, NewIntent, Stage, Store};
 
 /// How much longer than its call a settlement's lease lasts, in milliseconds.
 const LEASE_MARGIN_MS: i64 = 30_000;
+/// How often a change of the database is tried, and the time from one try to the next.
+const WRITES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(50);
+/// When it is looked again at what nothing can be done for, in milliseconds.
+const LATER_MS: i64 = 3_600_000;
 
 /// What stands for the transaction of a settlement that was inferred.
 const INFERRED: &str = "inferred";
@@ -135,6 +142,8 @@ struct Facts {
     payer: String,
     amount: String,
     asset: String,
+    /// What was signed, hashed.
+    identity: String,
 }
 
 impl Facts {
@@ -144,7 +153,9 @@ impl Facts {
         let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
         let payload = body.get("paymentPayload")?.get("payload");
         let signed = payload.and_then(|payload| payload.get("authorization").or_else(|| payload.get("permit2Authorization")));
+        let what = payload.map(ToString::to_string).unwrap_or_default();
         Some(Self {
+            identity: hex::encode(Sha256::digest(what)),
             network: text(required.get("network")),
             asset: text(required.get("asset")),
             scheme: text(required.get("scheme")),
@@ -195,7 +206,7 @@ impl Claims {
                 if let Some(intent) = self.store.intent(&holder.claim).await? {
                     self.resume(intent).await?;
                 }
-                match self.taken(holder).await? {
+                match self.taken(holder, &facts).await? {
                     // Paid, by a request that is gone: this one may have what it paid for.
                     Ok(intent) if intent.stage == Stage::Settled => {
                         self.metrics.claim("taken_over");
@@ -240,6 +251,7 @@ impl Claims {
             claim: &holder.claim,
             holder: &holder.id,
             facilitator: &self.facilitators.name(facilitator).unwrap_or_default(),
+            identity: &facts.identity,
             network: &facts.network,
             scheme: &facts.scheme,
             payer: &facts.payer,
@@ -251,7 +263,7 @@ impl Claims {
         if self.store.hold_intent(&new, now_ms()).await? {
             return Ok(Ok(()));
         }
-        Ok(match self.taken(holder).await? {
+        Ok(match self.taken(holder, facts).await? {
             Ok(intent) if intent.stage == Stage::Held => Ok(()),
             // It is this request's, and its settlement has begun.
             Ok(_) => Err(Taken::Pending),
@@ -260,9 +272,9 @@ impl Claims {
     }
 
     /// The claim, if it is this request's, also by taking it over from one that is gone; or why it cannot be had.
-    async fn taken(&self, holder: &Holder) -> Result<Result<Intent, Taken>, TopupError> {
-        let lease = self.lease();
-        let _ = self.store.take_over_intent(&holder.claim, &holder.id, lease, now_ms()).await?;
+    async fn taken(&self, holder: &Holder, facts: &Facts) -> Result<Result<Intent, Taken>, TopupError> {
+        let (lease, by) = (self.lease(), (&*holder.id, &*facts.identity));
+        let _ = self.store.take_over_intent(&holder.claim, by, lease, now_ms()).await?;
         let Some(intent) = self.store.intent(&holder.claim).await? else {
             return Ok(Err(Taken::InUse));
         };
@@ -273,8 +285,8 @@ impl Claims {
             Stage::Settling if intent.holder == holder.id => Taken::Pending,
             Stage::Held | Stage::Settling | Stage::Released => Taken::InUse,
             Stage::Unknown => Taken::Pending,
-            // Its holder may still be delivering.
-            Stage::Settled if !intent.delivered => Taken::InUse,
+            // Its holder may still be delivering. Not what another payment, which spends the same, has paid for.
+            Stage::Settled if !intent.delivered && intent.identity == facts.identity => Taken::InUse,
             Stage::Settled | Stage::Failed => Taken::Spent,
         }))
     }
@@ -296,7 +308,7 @@ impl Claims {
         if let Err(taken @ (Taken::InUse | Taken::Spent)) = self.hold(facilitator, holder, &facts, &body).await? {
             return Ok(refused(taken));
         }
-        let intent = match self.taken(holder).await? {
+        let intent = match self.taken(holder, &facts).await? {
             Ok(intent) => intent,
             Err(Taken::Pending) => return Ok(Answer::none("the payment is being settled")),
             Err(taken) => return Ok(refused(taken)),
@@ -331,7 +343,13 @@ impl Claims {
         let lease = self.settle_lease(facilitator);
         let begun = self
             .store
-            .begin_intent(&holder.claim, &holder.id, (&sealed, &amount), holder.delivered, lease)
+            .begin_intent(
+                &holder.claim,
+                &holder.id,
+                (&sealed, &amount),
+                holder.delivered,
+                (intent.attempts, lease),
+            )
             .await?;
         if !begun {
             return Ok(Answer::none("the payment is being settled"));
@@ -387,7 +405,14 @@ impl Claims {
             },
             (Reply::Answered { .. }, None) => (unknown("its network is not known"), Answer::none("the network is not known")),
             (Reply::NotSent, _) if attempts == 0 => {
-                self.store.end_intent(claim, Ended::NotSent, lease(), now_ms()).await?;
+                let delivered = self.store.intent(claim).await?.is_some_and(|intent| intent.delivered);
+                let next = now_ms().saturating_add(back_off(attempts));
+                let ended = if delivered {
+                    Ended::Unknown("it cannot be reached", next)
+                } else {
+                    Ended::NotSent
+                };
+                self.end(claim, attempts, ended, lease()).await?;
                 return Ok(Answer::none("the facilitator cannot be reached"));
             }
             (Reply::NotSent, _) => (unknown("it cannot be reached"), Answer::none("the facilitator cannot be reached")),
@@ -408,7 +433,8 @@ impl Claims {
             Settle::Refused { reason, .. } | Settle::NonceUsed { reason, .. } if attempts > 0 => (Ended::Unknown(reason, next), "unknown"),
             Settle::Refused {
                 reason, transaction: None, ..
-            } => (Ended::Refused(reason), "refused"),
+            } if !self.store.intent(claim).await?.is_some_and(|intent| intent.delivered) => (Ended::Refused(reason), "refused"),
+            // What it pays for has been had, so that it buys nothing else.
             // A transaction that failed will fail again; a nonce that is used is somebody else's work.
             Settle::Refused { reason, .. } | Settle::NonceUsed { reason, .. } => (Ended::UsedUp(reason), "refused"),
             Settle::Unknown { why, .. } => (Ended::Unknown(why, next), "unknown"),
@@ -417,8 +443,28 @@ impl Claims {
             tracing::warn!(claim, why, attempts, "a settlement's outcome is not known");
         }
         self.metrics.settlement(word);
-        self.store.end_intent(claim, ended, lease(), now_ms()).await?;
-        Ok(answer)
+        self.end(claim, attempts, ended, lease()).await?;
+        Ok(match (&outcome, ended) {
+            // Certain of this attempt alone. Whoever asks may not know of another one, and must not be told to pay again.
+            (Settle::Refused { .. } | Settle::NonceUsed { .. }, Ended::Unknown(..)) => {
+                Answer::none("an earlier attempt may have settled it")
+            }
+            _ => answer,
+        })
+    }
+
+    /// An outcome that is not written down has to be asked for again, and may not be told again.
+    async fn end(&self, claim: &str, attempts: i64, ended: Ended<'_>, lease_until: i64) -> Result<(), TopupError> {
+        let mut tries = 0;
+        loop {
+            let attempt = attempts.saturating_add(1);
+            match self.store.end_intent(claim, attempt, ended, lease_until, now_ms()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if tries >= WRITES => return Err(error.into()),
+                Err(_) => tries = tries.saturating_add(1),
+            }
+            tokio::time::sleep(PAUSE.saturating_mul(tries)).await;
+        }
     }
 
     /// Takes up what its holder has left, or could not end; what it was sent with is sent again.
@@ -427,21 +473,38 @@ impl Claims {
     ///
     /// [`TopupError`]: it stays as it is.
     pub async fn resume(self: &Arc<Self>, intent: Intent) -> Result<(), TopupError> {
+        if !matches!(intent.stage, Stage::Held | Stage::Settling | Stage::Unknown) {
+            return Ok(());
+        }
         let Some(facilitator) = self.facilitators.by_name(&intent.facilitator) else {
+            tracing::warn!(
+                claim = intent.claim,
+                facilitator = intent.facilitator,
+                "its facilitator is not configured any more"
+            );
+            self.store.postpone_intent(&intent.claim, now_ms().saturating_add(LATER_MS)).await?;
             return Ok(());
         };
-        if !self.store.resume_intent(&intent, self.settle_lease(facilitator), now_ms()).await? {
+        let mut body = match self.cipher.open(&intent.claim, &intent.payload) {
+            Ok(body) => body,
+            Err(error) => {
+                // With the right key it can be taken up again.
+                self.store.postpone_intent(&intent.claim, now_ms().saturating_add(LATER_MS)).await?;
+                return Err(error.into());
+            }
+        };
+        let (mut payload, mut amount) = (intent.payload.clone(), intent.amount.clone());
+        if let (Stage::Held, Some(used)) = (intent.stage, with_amount(&body, &intent)) {
+            // Nothing was sent: what was delivered is due, of what was signed for.
+            (payload, amount) = (self.cipher.seal(&intent.claim, &used)?, intent.used.clone());
+            body = used;
+        }
+        let lease = self.settle_lease(facilitator);
+        if !self.store.resume_intent(&intent, (&payload, &amount), lease, now_ms()).await? {
             return Ok(());
         }
-        let mut body = self.cipher.open(&intent.claim, &intent.payload)?;
-        if intent.stage == Stage::Held {
-            // Nothing was sent: what was delivered is due, of what was signed for.
-            body = with_amount(&body, &intent).unwrap_or(body);
-            let sealed = self.cipher.seal(&intent.claim, &body)?;
-            self.store.replace_payload(&intent.claim, &sealed).await?;
-        }
-        let attempts = if intent.stage == Stage::Held { 0 } else { intent.attempts };
         // Nobody waits for it.
+        let attempts = intent.attempts;
         self.clone().spawn(intent.claim, facilitator, body, attempts, 0).await?;
         Ok(())
     }
@@ -452,6 +515,11 @@ impl Claims {
     ///
     /// [`TopupError`] where what is due cannot be read.
     pub async fn sweep(self: &Arc<Self>, batch: i64) -> Result<usize, TopupError> {
+        let lapsed = self.store.lapse_intents(now_ms()).await?;
+        if lapsed > 0 {
+            self.metrics.lapsed_claims(lapsed);
+            tracing::warn!(lapsed, "payments that nothing was heard of in time were given back");
+        }
         let due = self.store.due_intents(now_ms(), batch).await?;
         let count = due.len();
         for intent in due {
@@ -459,11 +527,6 @@ impl Claims {
             if let Err(error) = self.resume(intent).await {
                 tracing::warn!(claim, %error, "a settlement could not be taken up");
             }
-        }
-        let lapsed = self.store.lapse_intents(now_ms()).await?;
-        if lapsed > 0 {
-            self.metrics.lapsed_claims(lapsed);
-            tracing::warn!(lapsed, "payments that nothing was heard of in time were given back");
         }
         Ok(count)
     }

@@ -53,6 +53,8 @@ pub struct NewIntent<'a> {
     pub holder: &'a str,
     /// The facilitator's URL.
     pub facilitator: &'a str,
+    /// What tells this payment from another one that spends the same, hashed.
+    pub identity: &'a str,
     /// As the requirements name it.
     pub network: &'a str,
     /// `exact` or `upto`.
@@ -82,6 +84,8 @@ pub struct Intent {
     pub delivered: bool,
     /// The facilitator's URL.
     pub facilitator: String,
+    /// What tells this payment from another one that spends the same, hashed.
+    pub identity: String,
     /// As the requirements name it.
     pub network: String,
     /// `exact` or `upto`.
@@ -109,7 +113,7 @@ pub struct Intent {
 }
 
 const INTENT: &str = "SELECT claim, holder, state, delivered, facilitator, network, scheme, payer, amount, used, payload, answer, transaction_id, \
-                      error, attempts, lease_until, expires_at FROM intents";
+                      error, attempts, lease_until, expires_at, identity FROM intents";
 
 fn stage(text: &str) -> Result<Stage, StoreError> {
     Ok(match text {
@@ -142,6 +146,7 @@ fn intent(row: &AnyRow) -> Result<Intent, StoreError> {
         attempts: row.try_get(14)?,
         lease_until: row.try_get(15)?,
         expires_at: row.try_get(16)?,
+        identity: row.try_get(17)?,
     })
 }
 
@@ -189,10 +194,11 @@ impl Store {
     pub async fn hold_intent(&self, new: &NewIntent<'_>, now_ms: i64) -> Result<bool, StoreError> {
         // One statement: of all that come at once, one finds it so. What was reported as due is settled first, by the sweeper.
         let held = sqlx::query(
-            "INSERT INTO intents (claim, holder, state, facilitator, network, scheme, payer, amount, payload, lease_until, created_at, expires_at) \
-             VALUES ($1, $2, 'held', $3, $4, $5, $6, $7, $8, $9, $10, $11) \
+            "INSERT INTO intents (claim, holder, state, facilitator, network, scheme, payer, amount, payload, lease_until, created_at, expires_at, \
+             identity) VALUES ($1, $2, 'held', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
              ON CONFLICT (claim) DO UPDATE SET holder = excluded.holder, state = 'held', delivered = 0, facilitator = excluded.facilitator, \
-             network = excluded.network, scheme = excluded.scheme, payer = excluded.payer, amount = excluded.amount, used = '', \
+             network = excluded.network, scheme = excluded.scheme, payer = excluded.payer, amount = excluded.amount, identity = excluded.identity, \
+             used = CASE WHEN intents.state = 'held' AND intents.holder = excluded.holder THEN intents.used ELSE '' END, \
              payload = excluded.payload, answer = '', transaction_id = '', error = '', attempts = 0, next_attempt_at = 0, \
              lease_until = excluded.lease_until, created_at = excluded.created_at, expires_at = excluded.expires_at, ended_at = 0 \
              WHERE intents.state = 'released' OR (intents.state = 'held' AND (intents.holder = excluded.holder \
@@ -209,25 +215,34 @@ impl Store {
         .bind(new.lease_until)
         .bind(now_ms)
         .bind(new.expires_at)
+        .bind(new.identity)
         .execute(&self.pool)
         .await?;
         Ok(held.rows_affected() > 0)
     }
 
-    /// Gives a claim whose settlement was sent, and whose holder is gone or does not wait for it, to another request. Whether it did.
+    /// Gives a claim whose settlement was sent, and whose holder is gone or does not wait for it, to another request with the very same
+    /// payment. Whether it did.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn take_over_intent(&self, claim: &str, holder: &str, lease_until: i64, now_ms: i64) -> Result<bool, StoreError> {
+    pub async fn take_over_intent(
+        &self,
+        claim: &str,
+        (holder, identity): (&str, &str),
+        lease_until: i64,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let taken = sqlx::query(
             "UPDATE intents SET holder = $2, lease_until = $3 WHERE claim = $1 AND delivered = 0 AND lease_until <= $4 \
-             AND state IN ('unknown', 'settled')",
+             AND identity = $5 AND state IN ('unknown', 'settled')",
         )
         .bind(claim)
         .bind(holder)
         .bind(lease_until)
         .bind(now_ms)
+        .bind(identity)
         .execute(&self.pool)
         .await?;
         Ok(taken.rows_affected() > 0)
@@ -244,12 +259,12 @@ impl Store {
         holder: &str,
         (payload, amount): (&str, &str),
         delivered: bool,
-        lease_until: i64,
+        (attempts, lease_until): (i64, i64),
     ) -> Result<bool, StoreError> {
         let begun = sqlx::query(
             "UPDATE intents SET state = 'settling', attempts = attempts + 1, payload = $3, amount = $4, lease_until = $5, \
              delivered = CASE WHEN $6 = 1 THEN 1 ELSE delivered END \
-             WHERE claim = $1 AND holder = $2 AND state IN ('held', 'unknown')",
+             WHERE claim = $1 AND holder = $2 AND state IN ('held', 'unknown') AND attempts = $7",
         )
         .bind(claim)
         .bind(holder)
@@ -257,38 +272,51 @@ impl Store {
         .bind(amount)
         .bind(lease_until)
         .bind(i64::from(delivered))
+        .bind(attempts)
         .execute(&self.pool)
         .await?;
         Ok(begun.rows_affected() > 0)
     }
 
     /// Takes up what is due, for the sweeper: unknown, settling by somebody who is gone, or held by somebody who is gone and has delivered
-    /// some of it. Whether it may be sent.
+    /// some of it: that is sent with another body. Whether it may be sent; not if it is not as it was read any more.
     ///
     /// # Errors
     ///
-    /// [`StoreError`].
-    pub async fn resume_intent(&self, intent: &Intent, lease_until: i64, now_ms: i64) -> Result<bool, StoreError> {
+    /// [`StoreError`]: nothing may be sent.
+    pub async fn resume_intent(
+        &self,
+        intent: &Intent,
+        (payload, amount): (&str, &str),
+        lease_until: i64,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let resumed = sqlx::query(
             "UPDATE intents SET state = 'settling', attempts = attempts + 1, lease_until = $3, delivered = CASE WHEN state = 'held' THEN 1 ELSE \
-             delivered END WHERE claim = $1 AND holder = $2 \
+             delivered END, payload = $5, amount = $6 WHERE claim = $1 AND holder = $2 AND state = $7 AND attempts = $8 AND used = $9 \
              AND ((state = 'unknown' AND next_attempt_at <= $4) OR (state IN ('settling', 'held') AND lease_until <= $4))",
         )
         .bind(&intent.claim)
         .bind(&intent.holder)
         .bind(lease_until)
         .bind(now_ms)
+        .bind(payload)
+        .bind(amount)
+        .bind(intent.stage.as_str())
+        .bind(intent.attempts)
+        .bind(&intent.used)
         .execute(&self.pool)
         .await?;
         Ok(resumed.rows_affected() > 0)
     }
 
-    /// What became of a settlement that was begun. `lease_until`: until when its holder may deliver what it paid for.
+    /// What became of the settlement that was begun as this attempt. `lease_until`: until when its holder may deliver what it paid for, if it
+    /// has not left.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: it stays as it is.
-    pub async fn end_intent(&self, claim: &str, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<(), StoreError> {
+    pub async fn end_intent(&self, claim: &str, attempt: i64, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<(), StoreError> {
         let (state, answer, transaction, payer, error, next) = match ended {
             Ended::Settled {
                 answer,
@@ -303,8 +331,8 @@ impl Store {
         let is_open = matches!(ended, Ended::NotSent | Ended::Unknown(..));
         sqlx::query(
             "UPDATE intents SET state = $2, answer = $3, transaction_id = $4, payer = CASE WHEN $5 = '' THEN payer ELSE $5 END, error = $6, \
-             next_attempt_at = $7, lease_until = $8, ended_at = $9, payload = CASE WHEN $10 = 1 THEN payload ELSE '' END \
-             WHERE claim = $1 AND state IN ('settling', 'unknown')",
+             next_attempt_at = $7, lease_until = CASE WHEN holder = '' THEN 0 ELSE $8 END, ended_at = $9, \
+             payload = CASE WHEN $10 = 1 THEN payload ELSE '' END WHERE claim = $1 AND state = 'settling' AND attempts = $11",
         )
         .bind(claim)
         .bind(state)
@@ -316,6 +344,7 @@ impl Store {
         .bind(lease_until)
         .bind(if is_open { 0 } else { now_ms })
         .bind(i64::from(is_open))
+        .bind(attempt)
         .execute(&self.pool)
         .await?;
         Ok(())
@@ -349,7 +378,10 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn leave_intent(&self, holder: &str) -> Result<bool, StoreError> {
-        let sql = "UPDATE intents SET lease_until = 0 WHERE holder = $1 AND state IN ('held', 'unknown', 'settled')";
+        // While it is being settled the lease is the settler's.
+        let sql = "UPDATE intents SET lease_until = CASE WHEN state = 'settling' THEN lease_until ELSE 0 END, \
+                   holder = CASE WHEN state = 'settling' THEN '' ELSE holder END \
+                   WHERE holder = $1 AND state IN ('held', 'settling', 'unknown', 'settled')";
         let left = sqlx::query(sql).bind(holder).execute(&self.pool).await?;
         Ok(left.rows_affected() > 0)
     }
@@ -370,14 +402,15 @@ impl Store {
         Ok(reported.rows_affected() > 0)
     }
 
-    /// Puts another body in place of the one that was never sent.
+    /// Nothing can be done for it before this time.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]: nothing may be sent.
-    pub async fn replace_payload(&self, claim: &str, payload: &str) -> Result<(), StoreError> {
-        let sql = "UPDATE intents SET payload = $2, amount = used WHERE claim = $1 AND state = 'settling'";
-        sqlx::query(sql).bind(claim).bind(payload).execute(&self.pool).await?;
+    /// [`StoreError`].
+    pub async fn postpone_intent(&self, claim: &str, until: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE intents SET next_attempt_at = $2, lease_until = CASE WHEN state = 'unknown' THEN lease_until ELSE $2 END \
+                   WHERE claim = $1 AND state IN ('held', 'settling', 'unknown')";
+        sqlx::query(sql).bind(claim).bind(until).execute(&self.pool).await?;
         Ok(())
     }
 

@@ -202,6 +202,19 @@ impl Store {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
+    /// Whose key this is or was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn tenant_once_of(&self, hash: &str) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT tenant FROM api_keys WHERE hash = $1")
+            .bind(hash)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
+    }
+
     /// Gives or takes (negative) micro-dollars by hand, once per reference: said again, it is done already.
     ///
     /// # Errors

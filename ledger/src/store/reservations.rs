@@ -262,7 +262,8 @@ impl Store {
             let id: String = row.try_get(0)?;
             let mut tx = self.begin().await?;
             let row = sqlx::query(
-                "UPDATE reservations SET state = 'lapsed', ended_at = $2 WHERE id = $1 AND state = 'open' RETURNING tenant, amount",
+                "UPDATE reservations SET state = 'lapsed', ended_at = $2 WHERE id = $1 AND state = 'open' \
+                 RETURNING tenant, amount, window_ms, window_ends_at",
             )
             .bind(&id)
             .bind(now_ms)
@@ -270,7 +271,9 @@ impl Store {
             .await?;
             if let Some(row) = row {
                 let tenant: String = row.try_get(0)?;
-                end(&mut tx, (&tenant, &id), row.try_get(1)?, 0, now_ms).await?;
+                let held: i64 = row.try_get(1)?;
+                end(&mut tx, (&tenant, &id), held, 0, now_ms).await?;
+                limits::give_back(&mut tx, &tenant, held, (row.try_get(2)?, row.try_get(3)?)).await?;
                 tx.commit().await?;
                 lapsed = lapsed.saturating_add(1);
             }

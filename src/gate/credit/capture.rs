@@ -3,6 +3,7 @@
 use crate::gate::effects::{Call, CalloutReply};
 use crate::gate::env::{Env, Note};
 use crate::replay::Opened;
+use serde_json::Value;
 
 /// How soon it is told again.
 const FIRST_RETRY_MS: u64 = 500;
@@ -17,6 +18,17 @@ const TRIES: u32 = 26;
 /// gives back by itself what it hears nothing of.
 const TRIES_OF_A_RELEASE: u32 = 6;
 
+/// How often what the ledger does not hear is told again.
+#[derive(Clone, Copy)]
+pub(in crate::gate) enum Again {
+    /// It is told anew before long.
+    Never,
+    /// The ledger finds it out by itself in the end.
+    AWhile,
+    /// As long as what is due.
+    Long,
+}
+
 /// What is due of a reservation.
 #[derive(Debug)]
 pub struct Capture {
@@ -24,6 +36,8 @@ pub struct Capture {
     /// In millionths of a dollar; 0 gives all of it back.
     due: u64,
     tries: u32,
+    /// How often it is told at most.
+    most: u32,
     /// What is open of it, where nothing may have been reserved.
     trusted: Option<Opened>,
     /// Whether it is of a reservation; else of a claim that the replicas share, and nothing is counted.
@@ -36,15 +50,23 @@ impl Capture {
             call,
             due,
             tries: 0,
+            most: if due == 0 { TRIES_OF_A_RELEASE } else { TRIES },
             trusted,
             of_credit: true,
         }
     }
 
     /// What the ledger has to hear of a claim.
-    pub(in crate::gate) fn report(call: Call) -> Self {
+    ///
+    /// `again`: how often it is told at most; nobody but this request knows it.
+    pub(in crate::gate) fn report(call: Call, again: Again) -> Self {
         Self {
             of_credit: false,
+            most: match again {
+                Again::Never => 1,
+                Again::AWhile => TRIES_OF_A_RELEASE,
+                Again::Long => TRIES,
+            },
             ..Self::new(call, 0, None)
         }
     }
@@ -65,8 +87,9 @@ impl Capture {
             CalloutReply::Answered { status, .. } => *status,
             CalloutReply::NotSent | CalloutReply::Lost => 0,
         };
-        // Else it stays open for a while: who has no such key has had it for nothing, and nobody has any number of those.
+        // Else it stays open for a while: who has no such key, or no money, has had it for nothing, and nobody has any number of those.
         if status == 200
+            && charged(reply) >= self.due
             && let Some(opened) = self.trusted.take()
         {
             let _ = env.exposure().close(env.store, opened, env.now);
@@ -81,8 +104,7 @@ impl Capture {
             404 | 409 => "lapsed",
             _ => {
                 self.tries = self.tries.saturating_add(1);
-                let most = if self.due == 0 { TRIES_OF_A_RELEASE } else { TRIES };
-                if self.tries < most {
+                if self.tries < self.most {
                     let ms = FIRST_RETRY_MS.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u64::MAX);
                     return Some((self, ms.min(LONGEST_RETRY_MS)));
                 }
@@ -105,4 +127,11 @@ impl Capture {
         }
         None
     }
+}
+
+/// How much the ledger says that it has charged, in millionths of a dollar.
+fn charged(reply: &CalloutReply<'_>) -> u64 {
+    let CalloutReply::Answered { body, .. } = reply else { return 0 };
+    let said = serde_json::from_slice::<Value>(body).ok();
+    said.and_then(|said| said.get("captured")?.as_str()?.parse().ok()).unwrap_or(0)
 }

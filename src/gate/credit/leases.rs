@@ -8,6 +8,8 @@ use crate::sorting;
 
 /// How many a worker may have. A busy key has one, and few are busy at once.
 const MOST: usize = 64;
+/// How many of one key may be over, and still have requests that have not ended.
+const MOST_OVER: usize = 2;
 /// How many keys are remembered of those that were asked for lately.
 const REMEMBERED: usize = 64;
 /// A key is busy if it was asked for twice within so long, in milliseconds.
@@ -65,7 +67,9 @@ impl Leases {
 
     /// Whether a lease is worth asking for, where nothing could be taken: the key was asked for a moment ago too. What it has is over then.
     pub(super) fn is_busy(&mut self, key: &str, now_ms: u64) -> bool {
-        let has_room = self.leases.len() < MOST;
+        // Requests that last hold what is left of leases that are over: a key has not any number of those.
+        let held = self.leases.iter().filter(|lease| lease.over && lease.key == key).count();
+        let has_room = self.leases.len() < MOST && held < MOST_OVER;
         let since = now_ms.saturating_sub(BUSY_MS);
         if let Some((_, at)) = self.lately.iter_mut().find(|(known, _)| known == key) {
             let is_busy = has_room && *at > since;
@@ -189,6 +193,21 @@ mod tests {
         }
         assert!(leases.lately.len() <= REMEMBERED);
         assert!(!leases.is_busy("k", 13_201), "others have come since");
+    }
+
+    #[test]
+    fn a_key_whose_requests_last_has_not_any_number_of_leases() {
+        let mut leases = Leases::default();
+        let mut granted = 0;
+        for at in 0..20u64 {
+            if leases.is_busy("k", 10_000 + at) {
+                granted += 1;
+                leases.grant(format!("l{at}"), "k", "t", 1, 90_000);
+                leases.take("k", 1, 10_000 + at).unwrap();
+            }
+        }
+        // Two that are over, and the one that comes after them.
+        assert_eq!(granted, 3);
     }
 
     proptest! {

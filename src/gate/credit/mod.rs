@@ -18,6 +18,7 @@ mod reserving;
 mod spending;
 mod wire;
 
+pub(super) use capture::Again;
 pub use capture::Capture;
 pub use leases::Leases;
 pub use reserving::Reserving;
@@ -99,9 +100,9 @@ impl Tab {
     /// How much is worth leasing besides, in millionths of a dollar.
     fn wants_lease(&self, env: &Env<'_>) -> Option<u64> {
         let most = env.config.access.credits.as_ref().map_or(0, |credits| credits.lease);
-        let busy = most > 0 && !self.pays && env.leases.borrow_mut().is_busy(&self.key, env.now_ms);
         // One that no request fits into would be of no use.
-        (busy && most >= self.quoted).then_some(most)
+        let is_of_use = most > 0 && most >= self.quoted && !self.pays;
+        (is_of_use && env.leases.borrow_mut().is_busy(&self.key, env.now_ms)).then_some(most)
     }
 
     /// Lets the request be served though the ledger could not be asked, as long as not too much is open of such requests. Not one with a
