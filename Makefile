@@ -30,8 +30,9 @@ test-code: lint
 
 .PHONY: test-gateways
 test-gateways: wasm wasm-panic venv packages
-	@$(MAKE) --no-print-directory test-envoy
+	@# The first needs nothing that cargo is still compiling in the other lane.
 	@$(MAKE) --no-print-directory test-configs
+	@$(MAKE) --no-print-directory test-envoy
 	@$(MAKE) --no-print-directory test-chaos
 
 .PHONY: wasm
