@@ -104,7 +104,7 @@ fn what_the_ledger_has_refused_it_is_not_told() {
     let (mut gate, _) = world.verifying(&[("payment-signature", &payment)]);
     let refused = CalloutReply::Answered {
         status: 200,
-        body: br#"{"isValid":false,"invalidReason":"payment_in_use"}"#,
+        body: br#"{"isValid":false,"invalidReason":"ledger_payment_in_use"}"#,
     };
     assert!(world.env(|env| gate.on_verified(TOKEN, &refused, env)).is_some());
     assert_eq!(told(&mut world), Vec::<String>::new());

@@ -164,12 +164,12 @@ async fn a_payment_is_one_requests_until_it_is_released(database: Database) {
         (Stage::Held, "0xpayer", "10000", "eip155:84532")
     );
     assert!(!held.payload.contains("0xs") && !held.payload.is_empty());
-    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use");
+    assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_in_use");
     assert!(valid(&world.verify(2, 2).await));
     assert_eq!(database.store.release_intent(&hex(1), 1).await.ok(), Some(true));
     assert!(valid(&world.verify(1, 3).await));
     // The first one is over.
-    assert_eq!(world.settle(1, 1).await.1["errorReason"], "payment_in_use");
+    assert_eq!(world.settle(1, 1).await.1["errorReason"], "ledger_payment_in_use");
     assert_eq!(
         (world.moved(), database.store.release_intent(&hex(1), 1).await.ok()),
         (0, Some(false))
@@ -183,8 +183,8 @@ async fn a_payment_that_is_settled_buys_one_answer(database: Database) {
     assert_eq!((status, receipt["success"].as_bool()), (200, Some(true)));
     // The same request may ask again.
     assert_eq!(world.settle(1, 1).await, (status, receipt));
-    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use");
-    assert_eq!(world.settle(1, 2).await.1["errorReason"], "payment_in_use");
+    assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_in_use");
+    assert_eq!(world.settle(1, 2).await.1["errorReason"], "ledger_payment_in_use");
     database.store.deliver_intent(&hex(1)).await.unwrap();
     assert_eq!(reason(&world.verify(1, 2).await), "nonce_already_used");
     world.lapse().await;
@@ -237,16 +237,20 @@ async fn what_is_unknown_is_sent_again_and_had_by_whoever_comes_next(database: D
     // As the facilitator said it.
     assert_eq!(world.settle(1, 1).await.0, 500);
     assert_eq!(world.intent(1).await.stage, Stage::Unknown);
-    assert_eq!(reason(&world.verify(1, 2).await), "payment_pending", "its request may try again");
+    assert_eq!(
+        reason(&world.verify(1, 2).await),
+        "ledger_payment_pending",
+        "its request may try again"
+    );
     assert_eq!(world.claims.sweep(10).await.unwrap(), 0, "it is not due yet");
     database.store.leave_intent(&hex(1)).await.unwrap();
-    assert_eq!(reason(&world.verify(1, 3).await), "payment_pending", "it is not due yet");
+    assert_eq!(reason(&world.verify(1, 3).await), "ledger_payment_pending", "it is not due yet");
     world.lapse().await;
     assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
     assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settled, 1));
     // Paid and not delivered: the next one has it, and its receipt, and nothing moves again.
     assert!(valid(&world.verify(1, 4).await));
-    assert_eq!(reason(&world.verify(1, 5).await), "payment_in_use");
+    assert_eq!(reason(&world.verify(1, 5).await), "ledger_payment_in_use");
     assert_eq!(world.settle(1, 4).await.1["success"], true);
     assert_eq!((world.moved(), world.settle_calls()), (1, 2));
     database.store.deliver_intent(&hex(4)).await.unwrap();
@@ -276,7 +280,7 @@ async fn a_ledger_that_dies_while_it_settles(database: Database) {
     first.shutdown_background();
     assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settling, 1));
     assert_eq!(world.settle(1, 1).await.0, 503, "somebody may be at it");
-    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use");
+    assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_in_use");
     world.lapse().await;
     assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
     assert_eq!((world.intent(1).await.stage, world.moved()), (Stage::Settled, 1));
@@ -288,7 +292,7 @@ async fn an_envoy_that_dies_while_it_delivers(database: Database) {
     assert!(valid(&world.verify(1, 1).await));
     assert_eq!(world.settle(1, 1).await.1["success"], true);
     // Its client comes again, to another Envoy: while it may still be delivered, and after that.
-    assert_eq!(reason(&world.verify(1, 2).await), "payment_in_use");
+    assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_in_use");
     world.lapse().await;
     assert!(valid(&world.verify(1, 3).await));
     assert_eq!(world.settle(1, 3).await.1["success"], true);
@@ -316,7 +320,7 @@ async fn what_was_delivered_of_a_metered_answer_is_settled(database: Database) {
     }
     // Nobody has it in between: it is due.
     let verdict = world.claims.verify(0, &holder(1, 2), metered("10000")).await.unwrap();
-    assert_eq!(reason(&serde_json::from_slice(&verdict.body).unwrap()), "payment_in_use");
+    assert_eq!(reason(&serde_json::from_slice(&verdict.body).unwrap()), "ledger_payment_in_use");
     assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
     let settled = world.intent(1).await;
     assert_eq!((settled.stage, &*settled.amount, settled.delivered), (Stage::Settled, "4321", true));

@@ -224,8 +224,6 @@ impl Verifying {
                 env.notes.attribute("payer", &*self.sale.payer);
                 // A payment that was not claimed may be in other hands meanwhile, and refused because it is being settled.
                 let answer = match self.sale.hold.is_free(env) {
-                    // The ledger's word, which is not the one that clients know.
-                    Ok(()) if refusal == Refusal::SettlementPending => refuse(env, &self.sale.order, refusal, None, ""),
                     Ok(()) => refuse(env, &self.sale.order, refusal, Some(&reason), ""),
                     Err(refusal) => refuse(env, &self.sale.order, refusal, None, ""),
                 };

@@ -44,7 +44,7 @@ fn respond(answer: Answer) -> Response<Body> {
 /// Takes the payment for one request of the fleet, and asks the facilitator about it.
 #[utoipa::path(post, path = "/internal/v1/facilitators/{facilitator}/verify", tag = "shared claims", security(("data_path" = [])),
     params(("facilitator" = usize, Path), ("X-X402-Intent" = String, Header)), request_body = Object, responses(
-    (status = 200, description = "as the facilitator's; invalidReason payment_in_use, payment_pending or nonce_already_used where it cannot be had"),
+    (status = 200, description = "as the facilitator's; invalidReason ledger_payment_in_use, ledger_payment_pending or nonce_already_used where it cannot be had"),
     (status = 401, body = ErrorBody),
     (status = 503, description = "no verdict"),
 ))]

@@ -117,8 +117,8 @@ enum Taken {
 impl Taken {
     fn reason(self) -> &'static str {
         match self {
-            Self::InUse => "payment_in_use",
-            Self::Pending => "payment_pending",
+            Self::InUse => "ledger_payment_in_use",
+            Self::Pending => "ledger_payment_pending",
             Self::Spent => "nonce_already_used",
         }
     }

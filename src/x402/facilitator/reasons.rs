@@ -3,7 +3,7 @@
 //! Collected from the published packages: `@x402/core`, `@x402/evm` and `@x402/svm` 2.27.0, `x402` 1.2.0 (npm), `x402` 2.25.0 (PyPI),
 //! `x402-types` 2.0.2 (Rust). What is not listed is no certain refusal of a settlement.
 
-use crate::x402::Refusal;
+use crate::x402::{Refusal, clean};
 
 /// What a reason means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -107,13 +107,13 @@ const REASONS: &[(&str, Meaning)] = &[
     ("invalid_upto_evm_scheme", Fault(R::UnsupportedScheme)),
     ("invalid_upto_evm_transaction_failed", Transaction),
     ("invalid_x402_version", Fault(R::UnsupportedScheme)),
+    // The ledger's, where the replicas share claims. No facilitator may mean something else by them: it could have moved the money.
+    ("ledger_payment_in_use", Fault(R::PaymentInUse)),
+    ("ledger_payment_pending", Fault(R::SettlementPending)),
     ("missing_eip712_domain", Fault(R::NoMatchingRequirements)),
     ("network_mismatch", Fault(R::InvalidNetwork)),
     ("nonce_already_used", NonceUsed),
     ("payment_expired", Fault(R::ValidBefore)),
-    // The ledger's, where the replicas share claims.
-    ("payment_in_use", Fault(R::PaymentInUse)),
-    ("payment_pending", Fault(R::SettlementPending)),
     ("permit2_2612_amount_mismatch", Fault(R::ValueMismatch)),
     ("permit2_allowance_required", Fault(R::Permit2AllowanceRequired)),
     ("permit2_amount_mismatch", Fault(R::ValueMismatch)),
@@ -152,6 +152,14 @@ const REASONS: &[(&str, Meaning)] = &[
     ("upto_facilitator_mismatch", Fault(R::FacilitatorMismatch)),
     ("upto_unauthorized_facilitator", Fault(R::FacilitatorMismatch)),
 ];
+
+/// What clients are told of a refusal: the facilitator's word, but not the ledger's, which are between it and the filter.
+pub(super) fn told(reason: &str, refusal: Refusal) -> String {
+    match refusal {
+        R::PaymentInUse | R::SettlementPending => refusal.row().reason.to_owned(),
+        _ => clean(reason),
+    }
+}
 
 /// What is found in a Solana transaction before it is sent.
 const SVM_PREFIXES: [&str; 2] = ["invalid_exact_svm_payload", "invalid_exact_svm_smart_wallet_"];
@@ -304,7 +312,7 @@ mod tests {
         for (reason, meaning) in REASONS {
             if let Fault(refusal) = meaning {
                 // The ledger's are what other requests make of a payment.
-                let of_ledger = ["payment_in_use", "payment_pending"].contains(reason);
+                let of_ledger = reason.starts_with("ledger_");
                 let expected = if of_ledger { [409, 503] } else { [402, 412] };
                 assert!(expected.contains(&refusal.row().status), "{reason}");
             }

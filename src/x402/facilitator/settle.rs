@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::answers::{identifier, object, text};
-use super::reasons::{Meaning, classify};
+use super::reasons::{Meaning, classify, told};
 use crate::x402::{Network, Refusal, clean};
 
 /// A settlement that happened.
@@ -85,7 +85,7 @@ pub fn parse_settle(status: u16, body: &[u8], network: &Network, nothing_due: bo
         },
         Some(false) => {
             let refused = |refusal, transaction| Settle::Refused {
-                reason: clean(reason),
+                reason: told(reason, refusal),
                 refusal,
                 transaction,
             };

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::answers::{identifier, object, text};
-use super::reasons::{Meaning, classify, is_failure_of_facilitator};
+use super::reasons::{Meaning, classify, is_failure_of_facilitator, told};
 use crate::x402::{Refusal, clean};
 
 /// What `/verify` said.
@@ -46,14 +46,17 @@ pub fn parse_verify(status: u16, body: &[u8]) -> Verify {
         Some(true) if (200..300).contains(&status) => Verify::Valid {
             payer: identifier(&fields, "payer"),
         },
-        Some(false) if !reason.is_empty() && !is_failure_of_facilitator(reason, &message) => Verify::Refused {
-            reason: clean(reason),
-            refusal: match classify(reason, &message) {
+        Some(false) if !reason.is_empty() && !is_failure_of_facilitator(reason, &message) => {
+            let refusal = match classify(reason, &message) {
                 Some(Meaning::Fault(refusal)) => refusal,
                 Some(Meaning::NonceUsed) => Refusal::NonceAlreadyUsed,
                 Some(Meaning::Transaction | Meaning::NoVerdict) | None => Refusal::FacilitatorRefused,
-            },
-        },
+            };
+            Verify::Refused {
+                reason: told(reason, refusal),
+                refusal,
+            }
+        }
         _ => Verify::Unusable {
             why: clean(&format!("status {status} {reason} {message}")),
         },
