@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use x402_envoy::config::{ConfigError, parse_milliseconds};
 
 use crate::payments::cipher::{Cipher, CipherError};
-use crate::payments::offers::Offers;
+use crate::payments::offers::{Offers, SHARED};
 
 /// The shortest and the longest `credits.reservation_ttl`, in milliseconds.
 const TTL: std::ops::RangeInclusive<u64> = 1_000..=86_400_000;
@@ -22,21 +22,8 @@ const DEFAULT_RETENTION: i64 = 2_592_000_000;
 const HALF_AN_HOUR: i64 = 1_800_000;
 /// The shortest token: shorter ones are guessed.
 const SHORTEST: usize = 16;
-const SECTIONS: [&str; 13] = [
-    "listen",
-    "database",
-    "credits",
-    "intents",
-    "retention",
-    "pay_to",
-    "accept",
-    "assets",
-    "facilitators",
-    "pre_check",
-    "settlement",
-    "challenge",
-    "public_url",
-];
+/// The sections of its own, beside those that it shares with the filter.
+const OWN: [&str; 5] = ["listen", "database", "credits", "intents", "retention"];
 
 /// Why the ledger cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -119,8 +106,9 @@ impl Settings {
     /// [`SettingsError::Mistakes`]: every mistake, with its path.
     pub fn new(document: &Map<String, Value>) -> Result<Self, SettingsError> {
         let mut mistakes = Vec::new();
-        for name in document.keys().filter(|name| !SECTIONS.contains(&name.as_str())) {
-            mistakes.push(mistake(name, document.get(name), &format!("one of {}", SECTIONS.join(", "))));
+        let known = [&OWN[..], &SHARED].concat();
+        for name in document.keys().filter(|name| !known.contains(&name.as_str())) {
+            mistakes.push(mistake(name, document.get(name), &format!("one of {}", known.join(", "))));
         }
         let listen = match document.get("listen") {
             None => Some(SocketAddr::from(([127, 0, 0, 1], 8402))),
@@ -134,7 +122,11 @@ impl Settings {
             None => &nothing,
             Some(Value::Object(credits)) => credits,
             Some(other) => {
-                mistakes.push(mistake("credits", Some(other), "a mapping of tiers, max_topup and reservation_ttl"));
+                mistakes.push(mistake(
+                    "credits",
+                    Some(other),
+                    "a mapping of tiers, max_topup, reservation_ttl and lease_ttl",
+                ));
                 &nothing
             }
         };

@@ -200,6 +200,32 @@ mod tests {
     }
 
     #[test]
+    fn trust_and_leases_are_amounts_of_dollars() {
+        let read = |credits: Value| parse(config(json!({"access": {"credits": credits}})).to_string().as_bytes());
+        let given = json!({"enabled": true, "on_ledger_failure": {"allow_up_to": "$5"}, "lease": "$0.50"});
+        let credits = read(given).unwrap().access.credits.unwrap();
+        assert_eq!((credits.allow_up_to, credits.lease), (5_000_000, 500_000));
+        for closed in [json!({"enabled": true}), json!({"enabled": true, "on_ledger_failure": "closed"})] {
+            let credits = read(closed).unwrap().access.credits.unwrap();
+            assert_eq!((credits.allow_up_to, credits.lease), (0, 0));
+        }
+        for (wrong, path) in [
+            (json!({"on_ledger_failure": {}}), "on_ledger_failure.allow_up_to"),
+            (json!({"on_ledger_failure": {"allow_up_to": "0"}}), "on_ledger_failure.allow_up_to"),
+            (
+                json!({"on_ledger_failure": {"allow_up_to": {"eur": "1"}}}),
+                "on_ledger_failure.allow_up_to",
+            ),
+            (json!({"on_ledger_failure": {"allow": "$1"}}), "on_ledger_failure.allow"),
+            (json!({"lease": "-1"}), "lease"),
+            (json!({"lease": {"eur": "1"}}), "lease"),
+        ] {
+            let found = errors(json!({ "access": {"credits": wrong} }));
+            assert!(found.contains(&format!("access.credits.{path}")), "{found:?}");
+        }
+    }
+
+    #[test]
     fn they_are_off_unless_they_are_enabled() {
         for access in [json!({}), json!({"credits": {}}), json!({"credits": {"enabled": false}})] {
             let read = parse(config(json!({ "access": access })).to_string().as_bytes()).unwrap();

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import random
 import signal
-import sqlite3
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -215,6 +213,11 @@ class Kitchen(Backend):
         self.fuse.note("backend answered")
 
 
+# So much that what was under way is over: leases of settlements last half a minute, reservations half an hour.
+TIME_PASSES = ("UPDATE topups SET lease_until = 1 WHERE state = 'processing'; UPDATE topups SET next_attempt_at = 1 WHERE state = 'unknown';"
+               "UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
+
+
 class Database:
     """What is below a ledger."""
 
@@ -222,17 +225,6 @@ class Database:
         self.file = directory / "ledger.db"
         self.server = Postgres() if name == "postgres" else None
         self.url = self.server.database() if self.server else f"sqlite:{self.file}"
-
-    def pass_time(self) -> None:
-        """So much time passes that what was under way is over: leases of settlements last half a minute, reservations half an hour."""
-        sql = ("UPDATE topups SET lease_until = 1 WHERE state = 'processing'; UPDATE topups SET next_attempt_at = 1 WHERE state = 'unknown';"
-               "UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
-        if self.server:
-            subprocess.run([self.server.bin / "psql", "-qc", sql, self.url], check=True)
-            return
-        connection = sqlite3.connect(self.file, timeout=60)
-        connection.executescript(sql)
-        connection.close()
 
     def stop(self) -> None:
         """It is not needed any more."""
@@ -362,7 +354,7 @@ class House(World):
             return
         self.service.process.stop()
         if plan.long:
-            self.database.pass_time()
+            self.service.sql(TIME_PASSES)
         self.service.start()
 
     def _owed(self, due: list[tuple[str, int]], since: int) -> list[tuple[str, int]]:
@@ -448,7 +440,7 @@ class House(World):
 
     def settle(self) -> None:
         """All comes to its end: payments have their verdicts, and nothing is held."""
-        self.database.pass_time()
+        self.service.sql(TIME_PASSES)
         waiting, self.waiting = self.waiting, []
         for order in waiting:
             self._until(order, lambda: self._verdict(order) and not order.busy)

@@ -8,7 +8,7 @@ use x402_envoy::pricing::{Atomic, Decimal, Offer, Scheme};
 pub const LEAST: i64 = 10_000;
 
 /// Sections that mean what they mean in the filter's configuration.
-const SHARED: [&str; 8] = [
+pub(crate) const SHARED: [&str; 8] = [
     "pay_to",
     "accept",
     "assets",

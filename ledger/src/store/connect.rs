@@ -20,8 +20,8 @@ const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
     (
         2,
         "intents",
-        include_str!("../../migrations/sqlite/0002_intents.sql"),
-        include_str!("../../migrations/postgres/0002_intents.sql"),
+        include_str!("../../migrations/0002_intents.sql"),
+        include_str!("../../migrations/0002_intents.sql"),
     ),
 ];
 
