@@ -1,0 +1,49 @@
+"""What the benches need built: the tools that drive Envoy, the filters to compare with, the peers. Everything lands in `.local/bench`."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from stack import tools
+
+HERE = Path(__file__).resolve().parent
+HOME = tools.LOCAL / "bench"
+TARGET = HOME / "target"
+WASM_TARGET = "wasm32-wasip1"
+
+
+def cargo(crate: Path, *options: str) -> None:
+    """A release build of a crate below bench/, quiet unless it fails."""
+    cargo_program = tools.need("cargo", "Install Rust with rustup: see rustup.rs")
+    argv = [cargo_program, "build", "--release", "--locked", "--target-dir", str(TARGET), *options]
+    done = subprocess.run(argv, cwd=crate, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise tools.Missing(f"{crate.relative_to(tools.ROOT)} could not be built:\n" + "\n".join(done.stdout.splitlines()[-30:]))
+
+
+def tool(name: str) -> Path:
+    """A binary of bench/tools."""
+    return TARGET / "release" / name
+
+
+def build_tools() -> None:
+    """`load`, `facilitator`, `backend` and `pay`."""
+    tools.say("building bench/tools")
+    cargo(HERE / "tools")
+
+
+def wasm_module(crate: str, name: str) -> Path:
+    """A crate below bench/ as a module for Envoy, made as the filter itself is: the same flags, and wasm-opt after it."""
+    tools.say(f"building bench/{crate} for Envoy")
+    cargo(HERE / crate, "--lib", "--target", WASM_TARGET)
+    shipped = HOME / f"{name}.wasm"
+    node = tools.need("node", "Install Node.js 20 or later: see nodejs.org")
+    subprocess.run([node, str(tools.ROOT / "stack" / "optimise.mjs"), str(TARGET / WASM_TARGET / "release" / f"{name}.wasm"), str(shipped)],
+                   check=True, stdout=subprocess.DEVNULL)
+    return shipped
+
+
+def filters() -> Path:
+    """The no-op and constant filters."""
+    return wasm_module("filters", "x402_bench_filters")

@@ -1,0 +1,69 @@
+"""All of the benches, or some: measures, keeps the results in `.local/bench/results.json`, and says what was found.
+
+    python3 -m bench [--full] [--only NAME …] [--no-peers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import importlib
+import json
+import sys
+import time
+
+from stack import tools
+
+from . import build, machine
+from .rows import Json, Options, Row
+
+RESULTS = build.HOME / "results.json"
+# In the order of the report; each is a module of bench/scenes.
+SCENES = ("challenge", "free", "forged")
+
+
+def show(row: Row) -> None:
+    """One line."""
+    verdict = {True: "met", False: "NOT met", None: ""}[row.met]
+    bound = "" if row.goal is None else f" ({'≤' if row.at_most else '≥'} {row.goal:g}{', stretch ' + format(row.stretch, 'g') if row.stretch else ''})"
+    cpu = "" if row.cpu is None else f"; by CPU time {row.cpu.median:.3g}"
+    print(f"{row.what} / {row.against}: {row.reached.median:.3g} {row.unit} [{row.reached.least:.3g} .. {row.reached.most:.3g}]{bound}{cpu} {verdict} {row.note}",
+          flush=True)
+
+
+def measured(names: list[str], options: Options) -> Json:
+    """Runs scenes, and returns what is kept of each: rows, raw readings, when, and what else the machine did."""
+    found: Json = {}
+    for name in names:
+        tools.say(f"bench: {name}")
+        began, busy = time.monotonic(), machine.busy()
+        rows, raw = importlib.import_module(f"bench.scenes.{name}").run(options)
+        for row in rows:
+            show(row)
+        found[name] = {"rows": [row.json() for row in rows], "raw": raw, "seconds": round(time.monotonic() - began),
+                       "full": options.full, "load_before": busy, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
+    return found
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--full", action="store_true", help="more rounds, longer runs, a million requests for memory: under 40 minutes")
+    parser.add_argument("--only", nargs="+", choices=SCENES, metavar="NAME", help=", ".join(SCENES))
+    options = parser.parse_args()
+    try:
+        tools.ensure_wasm()
+        tools.ensure_envoy()
+        build.build_tools()
+        build.filters()
+    except tools.Missing as problem:
+        tools.say(str(problem))
+        return 1
+    found = measured(list(options.only or SCENES), Options(options.full))
+    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**before, **found}, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The scenes: each starts what it compares, measures, and returns rows and raw readings."""

@@ -1,0 +1,45 @@
+"""What it costs to ask for money: a request without a payment, answered 402."""
+
+from __future__ import annotations
+
+from ..gateways import FILTER, Site, constant, direct
+from ..measure import Subject, interleaved, load, ratio, summary
+from ..requests import challenge, file, get
+from ..rows import Json, Options, Row
+from stack.process import wait_until
+
+PATH = "/v1/report"
+
+
+def run(options: Options) -> tuple[list[Row], Json]:
+    """The filter against Envoy's own static answer, and against a filter that answers with constant bytes."""
+    with Site() as site:
+        ours = site.envoy("filter", filter_config=FILTER)
+        alone = site.envoy("gate", filter_config=FILTER, reader=False)
+        asked = wait_until(lambda: challenge(ours.port, PATH), "a challenge")
+        wait_until(lambda: challenge(alone.port, PATH), "a challenge without the reader")
+        static = site.envoy("direct", routes=direct(asked.headers, asked.body))
+        bytes_only = site.envoy("constant", filters=[constant(asked.headers, asked.body)])
+        for other in (static, bytes_only):
+            found = challenge(other.port, PATH)
+            assert found is not None and found.body == asked.body and set(found.headers) == set(asked.headers), (found, asked)
+        request = file(get(PATH))
+
+        def subject(name: str, envoy: object) -> Subject:
+            return Subject(name, envoy.process.pid, lambda: load(envoy.port, request, 402, needs="payment-required", seconds=options.seconds))
+
+        readings = interleaved([subject("filter", ours), subject("gate alone", alone), subject("direct_response", static),
+                                subject("constant filter", bytes_only)], options.rounds)
+    found = {name: readings[name] for name in readings}
+
+    def row(name: str, ours: str, to: str, against: str, goal: float | None, stretch: float | None, note: str = "") -> Row:
+        return Row(name, "challenge: an unpaid request, 402 with header and body", against, ratio(found[ours], found[to]), "×",
+                   goal, stretch, cpu=ratio(found[to], found[ours], "cpu_us"), note=note)
+
+    size = sum(len(name) + len(value) + 4 for name, value in asked.headers) + len(asked.body)
+    return [
+        row("challenge-direct", "filter", "direct_response", "Envoy's `direct_response` with the same bytes", 0.72, 0.80),
+        row("challenge-constant", "filter", "constant filter", "a filter that sends constant bytes", 0.93, 0.97),
+        row("challenge-gate-direct", "gate alone", "direct_response", "the same, the filter without its reader", None, None),
+        row("challenge-gate-constant", "gate alone", "constant filter", "the same, the filter without its reader", None, None),
+    ], {"readings": summary(readings), "challenge_bytes": size}

@@ -1,0 +1,40 @@
+"""A flood of forged payments: well-formed, right in everything, signed by somebody else."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+from ..gateways import FILTER, Site, changed, direct
+from ..measure import Subject, Wrong, interleaved, load, ratio, summary
+from ..requests import challenge, file, get, payments
+from ..rows import Json, Options, Row
+from stack.process import wait_until
+
+PATH = "/v1/report"
+
+
+def run(options: Options) -> tuple[list[Row], Json]:
+    """Against Envoy's own static answer with the bytes of a challenge, to the same requests."""
+    with Site() as site:
+        ours = site.envoy("filter", filter_config=FILTER)
+        asked = wait_until(lambda: challenge(ours.port, PATH), "a challenge")
+        static = site.envoy("direct", routes=direct(asked.headers, asked.body))
+        forged = payments(asked, get(PATH, ("payment-signature", "{payment}")), 5000, forged=True)
+
+        def subject(name: str, envoy: object) -> Subject:
+            return Subject(name, envoy.process.pid, lambda: load(envoy.port, forged, 402, needs="payment-required", seconds=options.seconds))
+
+        readings = interleaved([subject("filter", ours), subject("direct_response", static)], options.rounds)
+        with urllib.request.urlopen(f"http://127.0.0.1:{site.facilitator}/calls") as answer:
+            calls = json.load(answer)
+        if calls["verify"] or calls["settle"]:
+            raise Wrong(f"forged payments reached the facilitator: {calls}")
+    sent = sum(reading.requests for reading in readings["filter"])
+    return [Row("forged-direct", "forged payments, each refused by its signature", "Envoy's `direct_response` to the same requests",
+                ratio(readings["filter"], readings["direct_response"]), "×", 0.17, 0.25,
+                cpu=ratio(readings["direct_response"], readings["filter"], "cpu_us"),
+                note=f"not one call to the facilitator for {sent} forged payments")], {"readings": summary(readings)}
+
+
+__all__ = ["changed", "file", "run"]

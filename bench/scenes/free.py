@@ -1,0 +1,36 @@
+"""What the filter costs a request that it lets through for nothing."""
+
+from __future__ import annotations
+
+from ..gateways import FILTER, Site, noop
+from ..measure import Subject, interleaved, load, ratio, summary
+from ..requests import challenge, file, get
+from ..rows import Json, Options, Row
+from stack.process import wait_until
+
+PATH = "/v1/models"
+
+
+def run(options: Options) -> tuple[list[Row], Json]:
+    """Through the filter, through filters that do nothing, and through Envoy alone."""
+    with Site() as site:
+        ours = site.envoy("filter", filter_config=FILTER)
+        alone = site.envoy("gate", filter_config=FILTER, reader=False)
+        for envoy in (ours, alone):
+            wait_until(lambda: challenge(envoy.port, "/v1/report"), "a challenge")
+        others = {"filter": ours, "gate alone": alone, "no-op filter": site.envoy("noop", filters=[noop()]),
+                  "two no-op filters": site.envoy("noops", filters=[noop("one"), noop("two")]), "Envoy alone": site.envoy("plain")}
+        request = file(get(PATH))
+        readings = interleaved([Subject(name, envoy.process.pid, lambda envoy=envoy: load(envoy.port, request, seconds=options.seconds))
+                                for name, envoy in others.items()], options.rounds)
+
+    def row(name: str, ours: str, to: str, against: str, goal: float | None = None, note: str = "") -> Row:
+        return Row(name, "a request without a price", against, ratio(readings[ours], readings[to]), "×", goal,
+                   cpu=ratio(readings[to], readings[ours], "cpu_us"), note=note)
+
+    return [
+        row("free-noop", "filter", "no-op filter", "a filter that does nothing", 0.97),
+        row("free-gate-noop", "gate alone", "no-op filter", "the same, the filter without its reader"),
+        row("free-two-noops", "filter", "two no-op filters", "two filters that do nothing: reader and gate are two"),
+        row("free-plain", "filter", "Envoy alone", "Envoy without a filter"),
+    ], {"readings": summary(readings)}
