@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -47,3 +48,18 @@ def wasm_module(crate: str, name: str) -> Path:
 def filters() -> Path:
     """The no-op and constant filters."""
     return wasm_module("filters", "x402_bench_filters")
+
+
+def npm(directory: Path) -> None:
+    """The packages that a directory's lock file lists, unless they are there."""
+    lock, stamp = directory / "package-lock.json", directory / "node_modules" / ".stamp"
+    want = hashlib.sha256(lock.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text() == want:
+        return
+    program = tools.need("npm", "It comes with Node.js 20 or later")
+    tools.say(f"installing the packages of {directory.relative_to(tools.ROOT)}")
+    done = subprocess.run([program, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"], cwd=directory,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode != 0:
+        raise tools.Missing("npm ci failed; is a package registry reachable?\n" + "\n".join(done.stdout.splitlines()[:8]))
+    stamp.write_text(want)

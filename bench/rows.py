@@ -56,6 +56,7 @@ class Options:
     """How much of a bench is run: rounds of each subject, seconds of each run, payments of each paid run."""
 
     full: bool = False
+    peers: bool = True
 
     @property
     def rounds(self) -> int:

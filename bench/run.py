@@ -14,12 +14,14 @@ import time
 
 from stack import tools
 
-from . import build, machine
+from . import build, machine, peers
 from .rows import Json, Options, Row
 
 RESULTS = build.HOME / "results.json"
 # In the order of the report; each is a module of bench/scenes.
-SCENES = ("challenge", "free", "forged")
+SCENES = ("challenge", "free", "forged", "paid")
+# Those that compare with what takes minutes to build.
+WITH_PEERS = {"challenge", "paid"}
 
 
 def show(row: Row) -> None:
@@ -50,16 +52,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--full", action="store_true", help="more rounds, longer runs, a million requests for memory: under 40 minutes")
     parser.add_argument("--only", nargs="+", choices=SCENES, metavar="NAME", help=", ".join(SCENES))
+    parser.add_argument("--no-peers", action="store_true", help="leave x402-axum and @x402/express out")
     options = parser.parse_args()
+    names = list(options.only or SCENES)
+    with_peers = not options.no_peers and bool(WITH_PEERS & set(names))
     try:
         tools.ensure_wasm()
         tools.ensure_envoy()
         build.build_tools()
         build.filters()
+        if with_peers:
+            peers.prepare()
     except tools.Missing as problem:
         tools.say(str(problem))
         return 1
-    found = measured(list(options.only or SCENES), Options(options.full))
+    found = measured(names, Options(options.full, with_peers))
     before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps({**before, **found}, indent=1))
     return 0

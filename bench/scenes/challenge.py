@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from stack.envoy import Envoy
+from stack.process import wait_until
+
+from .. import peers
 from ..gateways import FILTER, Site, constant, direct
 from ..measure import Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
-from stack.process import wait_until
 
 PATH = "/v1/report"
 
@@ -17,7 +20,6 @@ def run(options: Options) -> tuple[list[Row], Json]:
         ours = site.envoy("filter", filter_config=FILTER)
         alone = site.envoy("gate", filter_config=FILTER, reader=False)
         asked = wait_until(lambda: challenge(ours.port, PATH), "a challenge")
-        wait_until(lambda: challenge(alone.port, PATH), "a challenge without the reader")
         static = site.envoy("direct", routes=direct(asked.headers, asked.body))
         bytes_only = site.envoy("constant", filters=[constant(asked.headers, asked.body)])
         for other in (static, bytes_only):
@@ -25,21 +27,31 @@ def run(options: Options) -> tuple[list[Row], Json]:
             assert found is not None and found.body == asked.body and set(found.headers) == set(asked.headers), (found, asked)
         request = file(get(PATH))
 
-        def subject(name: str, envoy: object) -> Subject:
-            return Subject(name, envoy.process.pid, lambda: load(envoy.port, request, 402, needs="payment-required", seconds=options.seconds))
+        def asking(name: str, pid: int, port: int) -> Subject:
+            wait_until(lambda: challenge(port, PATH), f"a challenge of {name}")
+            return Subject(name, pid, lambda: load(port, request, 402, needs="payment-required", seconds=options.seconds))
+
+        def subject(name: str, envoy: Envoy) -> Subject:
+            return asking(name, envoy.process.pid, envoy.port)
+
+        theirs = [asking(peer.name, peer.pid, peer.port) for peer in peers.start(site, options)]
 
         readings = interleaved([subject("filter", ours), subject("gate alone", alone), subject("direct_response", static),
-                                subject("constant filter", bytes_only)], options.rounds)
-    found = {name: readings[name] for name in readings}
+                                subject("constant filter", bytes_only), *theirs], options.rounds)
 
-    def row(name: str, ours: str, to: str, against: str, goal: float | None, stretch: float | None, note: str = "") -> Row:
-        return Row(name, "challenge: an unpaid request, 402 with header and body", against, ratio(found[ours], found[to]), "×",
-                   goal, stretch, cpu=ratio(found[to], found[ours], "cpu_us"), note=note)
+    def row(name: str, ours: str, to: str, against: str, goal: float | None, stretch: float | None) -> Row:
+        return Row(name, "challenge: an unpaid request, 402 with header and body", against, ratio(readings[ours], readings[to]), "×",
+                   goal, stretch, cpu=ratio(readings[to], readings[ours], "cpu_us"))
 
     size = sum(len(name) + len(value) + 4 for name, value in asked.headers) + len(asked.body)
-    return [
+    rows = [
         row("challenge-direct", "filter", "direct_response", "Envoy's `direct_response` with the same bytes", 0.72, 0.80),
         row("challenge-constant", "filter", "constant filter", "a filter that sends constant bytes", 0.93, 0.97),
         row("challenge-gate-direct", "gate alone", "direct_response", "the same, the filter without its reader", None, None),
         row("challenge-gate-constant", "gate alone", "constant filter", "the same, the filter without its reader", None, None),
-    ], {"readings": summary(readings), "challenge_bytes": size}
+    ]
+    if peers.EXPRESS in readings:
+        rows.append(row("challenge-express", "filter", peers.EXPRESS, "`@x402/express`, one process", 10, None))
+    if peers.AXUM in readings:
+        rows.append(row("challenge-axum", "filter", peers.AXUM, "x402-axum on one thread", 1, None))
+    return rows, {"readings": summary(readings), "challenge_bytes": size}

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import urllib.request
 
-from ..gateways import FILTER, Site, changed, direct
-from ..measure import Subject, Wrong, interleaved, load, ratio, summary
-from ..requests import challenge, file, get, payments
-from ..rows import Json, Options, Row
 from stack.process import wait_until
+
+from ..gateways import FILTER, Site, direct
+from ..measure import Subject, Wrong, interleaved, load, ratio, summary
+from ..requests import challenge, get, payments
+from ..rows import Json, Options, Row
 
 PATH = "/v1/report"
 
@@ -35,6 +36,3 @@ def run(options: Options) -> tuple[list[Row], Json]:
                 ratio(readings["filter"], readings["direct_response"]), "×", 0.17, 0.25,
                 cpu=ratio(readings["direct_response"], readings["filter"], "cpu_us"),
                 note=f"not one call to the facilitator for {sent} forged payments")], {"readings": summary(readings)}
-
-
-__all__ = ["changed", "file", "run"]

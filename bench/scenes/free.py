@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from stack.process import wait_until
+
 from ..gateways import FILTER, Site, noop
 from ..measure import Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
-from stack.process import wait_until
 
 PATH = "/v1/models"
 

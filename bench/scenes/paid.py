@@ -1,0 +1,59 @@
+"""A paid request: verify, backend, settle, with a facilitator that answers at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stack.process import wait_until
+
+from .. import machine, peers
+from ..gateways import FILTER, Site, ext_authz
+from ..measure import Subject, interleaved, load, ratio, summary
+from ..requests import challenge, file, get, payments
+from ..rows import Json, Options, Row
+
+PATH, UPFRONT = "/v1/report", "/v1/upfront"
+AUTHZ = "ext_authz, one question"
+
+
+def run(options: Options) -> tuple[list[Row], Json]:
+    """Against Envoy's ext_authz that asks the same facilitator once, and against the peers with the same backend and facilitator."""
+    with Site() as site:
+        ours = site.envoy("filter", filter_config=FILTER)
+        asking = site.envoy("authz", filters=[ext_authz()])
+        plain = file(get(PATH))
+
+        def paying(name: str, pid: int, port: int, path: str, needs: str | None, count: int, header: str = "payment-signature") -> Subject:
+            asked = wait_until(lambda: challenge(port, path), f"a challenge of {name}")
+
+            def once() -> Any:
+                # Signed before the clock starts, each good for one request.
+                prepared = payments(asked, get(path, (header, "{payment}")), count)
+                try:
+                    return load(port, prepared, 200, needs=needs)
+                finally:
+                    prepared.unlink()
+            return Subject(name, pid, once)
+
+        count = options.payments
+        subjects = [
+            paying("filter", ours.process.pid, ours.port, PATH, "payment-response", count),
+            paying("filter, upfront", ours.process.pid, ours.port, UPFRONT, "payment-response", count),
+            Subject(AUTHZ, asking.process.pid, lambda: load(asking.port, plain, requests=2 * count)),
+        ]
+        for peer in peers.start(site, options):
+            subjects.append(paying(peer.name, peer.pid, peer.port, PATH, "payment-response", max(200, count // peer.slower)))
+        readings = interleaved(subjects, options.rounds)
+
+    def row(name: str, ours: str, to: str, what: str, against: str, goal: float, stretch: float | None = None) -> Row:
+        return Row(name, what, against, ratio(readings[ours], readings[to]), "×", goal, stretch,
+                   cpu=ratio(readings[to], readings[ours], "cpu_us"))
+
+    rows = [row("paid-authz", "filter", AUTHZ, "a paid request, verify and settle", "Envoy's `ext_authz` asking that facilitator once", 0.40, 0.55),
+            row("paid-upfront-authz", "filter, upfront", AUTHZ, "the same with `flow: upfront`", "the same", 0.55)]
+    whole = "a paid request, end to end, same backend and facilitator"
+    if peers.AXUM in readings:
+        rows.append(row("paid-axum", "filter", peers.AXUM, whole, "x402-axum on one thread", 1.2, 1.5))
+    if peers.EXPRESS in readings:
+        rows.append(row("paid-express", "filter", peers.EXPRESS, whole, "`@x402/express`, one process", 5, 10))
+    return rows, {"readings": summary(readings), "core": sorted(machine.SERVER)}
