@@ -101,6 +101,14 @@ test-docker: venv wasm ## the compose file, with a Docker daemon of its own (thr
 record-failures: venv packages ## record anew how facilitators answer payments that fail: F="typescript python x402-rs" (ten minutes; x402-rs takes some more to build)
 	.local/venv/bin/python -m tests.failures $(F)
 
+.PHONY: bench
+bench: venv wasm ## what the filter costs, beside Envoy and the peers, into docs/PERFORMANCE.md: make bench [FULL=1] [ONLY="paid parts"] [PEERS=no]
+	.local/venv/bin/python -m bench $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY)) $(if $(filter no,$(PEERS)),--no-peers)
+
+.PHONY: bench-report
+bench-report: venv ## the cheap part of it, for CI's log: half a minute, and fails on no figure
+	@.local/venv/bin/python -m bench.ci
+
 .PHONY: bench-streaming
 bench-streaming: venv wasm ## what metering adds to a stream, beside the backend alone (two minutes)
 	.local/venv/bin/python -m bench.streaming

@@ -63,3 +63,9 @@ def npm(directory: Path) -> None:
     if done.returncode != 0:
         raise tools.Missing("npm ci failed; is a package registry reachable?\n" + "\n".join(done.stdout.splitlines()[:8]))
     stamp.write_text(want)
+
+
+def parts() -> None:
+    """The filter's parts, for Envoy and natively."""
+    wasm_module("parts", "x402_bench_parts")
+    cargo(HERE / "parts", "--bin", "native")

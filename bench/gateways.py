@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from stack.envoy import STRING, TYPE, Envoy, gateway, route, wasm_filter
+from stack.envoy import STRING, TYPE, Envoy, gateway, route, wasm_filter, with_filter_config
 from stack.process import Process, free_port, listening
 
 from . import build, machine
@@ -89,12 +90,17 @@ class Site:
 
     def envoy(self, name: str, *, filters: list[Json] | None = None, filter_config: Json | None = None, reader: bool = True,
               routes: list[Json] | None = None, workers: int = 1, clusters: list[Json] = (), wasm: Path | None = None,
-              before: list[Json] = (), after: list[Json] = (), cores: set[int] | None = None) -> Envoy:
-        """An Envoy: with the filter if it has a configuration, else with `filters` (none: a plain proxy)."""
+              before: list[Json] = (), after: list[Json] = (), cores: set[int] | None = None,
+              edit: Callable[[Json], None] | None = None) -> Envoy:
+        """An Envoy: with the filter if it has a configuration, else with `filters` (none: a plain proxy). `edit` changes what was made."""
         config = gateway(self.backend, {"facilitator": self.facilitator}, filters=filter_config is not None, reader=reader, wasm=wasm,
                          before=before, after=[*(filters or []), *after], routes=routes, clusters=clusters, path_normalisation=MANAGER)
+        if filter_config is not None:
+            config = with_filter_config(config, filter_config)
+        if edit is not None:
+            edit(config)
         with machine.on(cores or machine.SERVER):
-            return self._stack.enter_context(Envoy(config, filter_config, workers=workers, name=f"bench-{name}", access_log=False))
+            return self._stack.enter_context(Envoy(config, workers=workers, name=f"bench-{name}", access_log=False))
 
     def __enter__(self) -> Site:
         return self

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import platform
 import re
 import subprocess
 from pathlib import Path
 from typing import Iterator
+
+from stack import tools
 
 # What is measured has the first core to itself, what drives it the last: neither takes time from the other.
 CORES = sorted(os.sched_getaffinity(0))
@@ -66,3 +70,19 @@ def output(argv: list[str]) -> str:
         return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def versions() -> dict[str, str]:
+    """What was measured, and with what: commit, compiler, Envoy, peers."""
+    lock = json.loads((tools.ROOT / "bench/peers/express/package-lock.json").read_text())["packages"]
+    axum = re.search(r'name = "x402-axum"\nversion = "([^"]+)"', (tools.ROOT / "bench/peers/axum/Cargo.lock").read_text())
+    changed = bool(output(["git", "-C", str(tools.ROOT), "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", ".cargo"]))
+    return {
+        "commit": output(["git", "-C", str(tools.ROOT), "rev-parse", "--short=12", "HEAD"]) + (", with changes to the filter" if changed else ""),
+        "module": hashlib.sha256(tools.ensure_wasm().read_bytes()).hexdigest()[:12],
+        "envoy": tools.ENVOY_VERSION,
+        "rustc": output(["rustc", "--version"]),
+        "node": output(["node", "--version"]),
+        "x402-axum": axum.group(1) if axum else "unknown",
+        "@x402/express": lock["node_modules/@x402/express"]["version"],
+    }

@@ -74,7 +74,8 @@ def challenge(port: int, path: str, method: str = "GET", body: Json | None = Non
         connection.close()
 
 
-def payments(asked: Challenge, template: bytes, count: int, *, payers: int = 100, forged: bool = False) -> Path:
+def payments(asked: Challenge, template: bytes, count: int, *, payers: int = 100, forged: bool = False,
+             scheme: str = "exact") -> Path:
     """A file of `count` requests that pay what was asked: each good once, for as long as the offer says.
 
     The template is a request with `{payment}` where the value of the payment header goes.
@@ -84,7 +85,7 @@ def payments(asked: Challenge, template: bytes, count: int, *, payers: int = 100
     request.write_bytes(template)
     with machine.on(machine.DRIVER):
         subprocess.run([str(build.tool("pay")), "--challenge", str(required), "--template", str(request), "--out", str(out),
-                        "--count", str(count), "--payers", str(payers), "--forged", str(int(forged))], check=True)
+                        "--count", str(count), "--payers", str(payers), "--forged", str(int(forged)), "--scheme", scheme], check=True)
     required.unlink()
     request.unlink()
     return out

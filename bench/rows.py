@@ -9,6 +9,9 @@ from .measure import Figure
 
 Json = dict[str, Any]
 
+# The parts of the bench, in the order of the report; each is a module of bench/scenes.
+SCENES = ("challenge", "free", "forged", "paid", "stream", "parts", "claims", "routes", "memory", "start")
+
 
 @dataclass
 class Row:

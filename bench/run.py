@@ -14,12 +14,10 @@ import time
 
 from stack import tools
 
-from . import build, machine, peers
-from .rows import Json, Options, Row
+from . import build, machine, peers, report
+from .rows import SCENES, Json, Options, Row
 
 RESULTS = build.HOME / "results.json"
-# In the order of the report; each is a module of bench/scenes.
-SCENES = ("challenge", "free", "forged", "paid")
 # Those that compare with what takes minutes to build.
 WITH_PEERS = {"challenge", "paid"}
 
@@ -33,18 +31,18 @@ def show(row: Row) -> None:
           flush=True)
 
 
-def measured(names: list[str], options: Options) -> Json:
-    """Runs scenes, and returns what is kept of each: rows, raw readings, when, and what else the machine did."""
-    found: Json = {}
-    for name in names:
-        tools.say(f"bench: {name}")
-        began, busy = time.monotonic(), machine.busy()
-        rows, raw = importlib.import_module(f"bench.scenes.{name}").run(options)
-        for row in rows:
-            show(row)
-        found[name] = {"rows": [row.json() for row in rows], "raw": raw, "seconds": round(time.monotonic() - began),
-                       "full": options.full, "load_before": busy, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")}
-    return found
+def measure(name: str, options: Options) -> None:
+    """Runs a scene and keeps what is of use later: rows, raw readings, when, and what else the machine did."""
+    tools.say(f"bench: {name}")
+    began, busy = time.monotonic(), machine.busy()
+    rows, raw = importlib.import_module(f"bench.scenes.{name}").run(options)
+    for row in rows:
+        show(row)
+    found = {"rows": [row.json() for row in rows], "raw": raw, "seconds": round(time.monotonic() - began), "full": options.full,
+             "load_before": busy, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "about": machine.versions()}
+    # What was measured before stays: rows can be measured one by one.
+    kept: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps({**kept, name: found}, indent=1))
 
 
 def main() -> int:
@@ -61,14 +59,16 @@ def main() -> int:
         tools.ensure_envoy()
         build.build_tools()
         build.filters()
+        if "parts" in names or "claims" in names:
+            build.parts()
         if with_peers:
             peers.prepare()
     except tools.Missing as problem:
         tools.say(str(problem))
         return 1
-    found = measured(names, Options(options.full, with_peers))
-    before = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    RESULTS.write_text(json.dumps({**before, **found}, indent=1))
+    for name in names:
+        measure(name, Options(options.full, with_peers))
+    report.write(json.loads(RESULTS.read_text()))
     return 0
 
 

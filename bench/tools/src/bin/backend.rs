@@ -1,4 +1,4 @@
-//! A backend: a small JSON answer, or a stream of server-sent events for a target that begins with `/sse`.
+//! A backend: a small JSON answer, or a stream of server-sent events for a target that begins with `/sse` (`/sse-short`: 20 of them).
 //!
 //!     backend --port 8000 [--first-ms 0] [--every-us 0] [--chunks 200]
 //!
@@ -9,16 +9,19 @@ use std::time::Duration;
 use x402_bench_tools::arguments::Arguments;
 use x402_bench_tools::server::{Piece, json, serve};
 
+/// Events of a stream at /sse-short.
+const SHORT: u64 = 20;
+
 fn main() -> std::io::Result<()> {
     let arguments = Arguments::read();
     let first = Duration::from_millis(arguments.number("first-ms", 0));
     let every = Duration::from_micros(arguments.number("every-us", 0));
-    let chunks = arguments.number("chunks", 200);
-    let stream = stream(chunks);
+    let (long, short) = (stream(arguments.number("chunks", 200)), stream(SHORT));
     serve(arguments.number("port", 8000) as u16, |request| {
         if !request.line.contains(" /sse") {
             return json(r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant","content":"hello"}}]}"#, first);
         }
+        let stream = if request.line.contains(" /sse-short") { &short } else { &long };
         let after = |index| if index == 0 { first } else { every };
         stream.iter().enumerate().map(|(index, bytes)| Piece { after: after(index), bytes: Rc::clone(bytes) }).collect()
     })

@@ -3,7 +3,7 @@
 //!     load --port 10000 --file REQUESTS [--connections 32] [--requests N] [--seconds S] [--status 200] [--needs HEADER]
 //!
 //! The file holds requests, each behind its length (4 bytes, little endian). They are sent in order; without `requests` each
-//! once, with it as often round as it takes. `seconds` ends it early. Any status but `status`, or an answer without the header
+//! once, with it as often round as it takes. `seconds` ends it early. Any status but `status` (0: those of 500 and above), or an answer without the header
 //! `needs`, is counted as wrong. Prints JSON: requests, seconds, wrong, statuses, and microseconds (to the end of the answer,
 //! to the first byte of its body) as quantiles.
 
@@ -212,7 +212,7 @@ impl Run {
         let status = std::str::from_utf8(&answer[9..12]).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
         *self.statuses.entry(status).or_default() += 1;
         let has = |name: &[u8]| answer[..end].windows(name.len()).any(|part| part.eq_ignore_ascii_case(name));
-        if status != self.status || self.needs.as_deref().is_some_and(|name| !has(name)) {
+        if (status != self.status && (self.status != 0 || status >= 500)) || self.needs.as_deref().is_some_and(|name| !has(name)) {
             self.wrong += 1;
             self.example.get_or_insert_with(|| String::from_utf8_lossy(&answer[..answer.len().min(3000)]).into_owned());
         }

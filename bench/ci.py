@@ -1,0 +1,121 @@
+"""The cheap subset, for CI's log: CPU time of Envoy for a request, with and without the filter. A report, never a gate.
+
+    python3 -m bench.ci          half a minute; needs Envoy, the module and Python, builds nothing
+
+Requests are written in batches, many behind each other on one connection, so that a slow client is fast enough. Figures of a busy machine are
+noise, and even then comparable with each other: runs take turns.
+"""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import statistics
+import sys
+import threading
+import time
+from contextlib import ExitStack
+
+from stack import tools
+from stack.envoy import Envoy, gateway
+from stack.process import free_port, wait_until
+
+from . import machine
+from .gateways import FILTER, MANAGER, direct
+from .requests import challenge, get
+
+BATCH, BATCHES, ROUNDS = 100, 10, 7
+BUDGET = 20.0
+PRICED, FREE = "/v1/report", "/v1/models"
+
+
+def ask(port: int, request: bytes, status: bytes) -> None:
+    """Batches of a request over one connection, each batch when the one before is answered."""
+    marker = b"HTTP/1.1 " + status
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for _ in range(BATCHES):
+            connection.sendall(request * BATCH)
+            left, tail = BATCH, b""
+            while left > 0:
+                part = connection.recv(1 << 18)
+                if not part:
+                    raise ConnectionError(f"the connection was closed, {left} answers {status.decode()} before its end")
+                data = tail + part
+                left -= data.count(marker)
+                # Too short to be counted again.
+                tail = data[1 - len(marker):]
+
+
+def cost(envoy: Envoy, request: bytes, status: bytes) -> float:
+    """CPU time of one request, in microseconds."""
+    before = machine.cpu_seconds(envoy.process.pid)
+    ask(envoy.port, request, status)
+    return (machine.cpu_seconds(envoy.process.pid) - before) / (BATCH * BATCHES) * 1e6
+
+
+class Facilitator(http.server.BaseHTTPRequestHandler):
+    """Says that it supports what it is asked about."""
+
+    def do_GET(self) -> None:
+        """GET /supported."""
+        text = b'{"kinds":[],"extensions":[],"signers":{}}'
+        self.send_response(200)
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+def measure() -> dict[str, list[float]]:
+    """Readings by what was asked of whom."""
+    with ExitStack() as stack:
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Facilitator)
+        stack.callback(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        facilitator, nobody = server.server_address[1], free_port()
+
+        def envoy(filter_config: dict | None, routes: list | None = None) -> Envoy:
+            config = gateway(nobody, {"facilitator": facilitator}, filters=filter_config is not None, routes=routes, path_normalisation=MANAGER)
+            return stack.enter_context(Envoy(config, filter_config, workers=1, name="bench-ci", access_log=False))
+
+        ours = envoy(FILTER)
+        asked = wait_until(lambda: challenge(ours.port, PRICED), "a challenge")
+        static = envoy(None, direct(asked.headers, asked.body))
+        subjects = {
+            "402 by Envoy's direct_response": lambda: cost(static, get(PRICED), b"402"),
+            "402 by the filter": lambda: cost(ours, get(PRICED), b"402"),
+            "403 by the filter (no route)": lambda: cost(ours, get("/nowhere"), b"403"),
+            "400 by the filter (not a payment)": lambda: cost(ours, get(PRICED, ("payment-signature", "e30=")), b"400"),
+        }
+        found: dict[str, list[float]] = {name: [] for name in subjects}
+        until = time.monotonic() + BUDGET
+        for number in range(ROUNDS + 1):
+            for name, once in subjects.items():
+                reading = once()
+                if number:
+                    found[name].append(reading)
+            if number and time.monotonic() > until:
+                break
+        return found
+
+
+def main() -> int:
+    """Prints the table; whatever goes wrong is printed too, and fails nothing."""
+    try:
+        found = measure()
+    except Exception as problem:  # a report must not fail a build
+        print(f"no figures: {problem}")
+        return 0
+    base = statistics.median(next(iter(found.values())))
+    print(f"CPU time of Envoy {tools.ENVOY_VERSION} for a request, one worker, {machine.description()['cpu']}, load average {machine.busy():.1f}\n")
+    for name, readings in found.items():
+        middle = statistics.median(readings)
+        print(f"{name:<36}{middle:7.1f} µs  ({min(readings):.1f} to {max(readings):.1f})  {middle / base:5.2f} ×")
+    print(f"{'the module':<36}{tools.ensure_wasm().stat().st_size / 1024:7.0f} KiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
