@@ -4,7 +4,7 @@ BUILT  := target/wasm32-wasip1/release/x402_envoy.wasm
 WASM   := target/x402_envoy.wasm
 # Built apart, so that no file of it can be taken for the filter.
 PANIC       := target/x402_envoy_panic.wasm
-PANIC_BUILT := target/panic/wasm32-wasip1/release/x402_envoy.wasm
+PANIC_BUILT := target/wasm32-wasip1/panic/x402_envoy.wasm
 PYTEST := .local/venv/bin/python -m pytest
 
 .PHONY: help
@@ -16,10 +16,10 @@ demo: ## pay for a chat completion through Envoy, before your eyes; METERED=1 fo
 	@python3 stack/demo.py
 
 .PHONY: test
-test: tools ## everything that CI runs
+test: toolchain ## everything that CI runs
 	@# Two at a time: most of a suite's time is waiting, and the link-time optimisation of the filter keeps one core busy.
 	@echo "some twenty-five minutes; what runs on Envoy is shown when it has ended"
-	@$(MAKE) --no-print-directory -j2 --output-sync=line test-code test-gateways
+	@$(MAKE) --no-print-directory -j2 --output-sync=line TOOLCHAIN=there test-code test-gateways
 	@echo "all tests passed"
 
 .PHONY: test-code
@@ -36,37 +36,33 @@ test-gateways: wasm wasm-panic venv packages
 	@$(MAKE) --no-print-directory test-chaos
 
 .PHONY: wasm
-wasm: tools ## build the filter
-	@rustup target add wasm32-wasip1
+wasm: toolchain ## build the filter
 	cargo build --release --lib --target wasm32-wasip1
 	@node stack/optimise.mjs $(BUILT) $(WASM)
 
 .PHONY: wasm-panic
-wasm-panic: tools ## build the filter with a switch that ends a worker's VM: for tests only
-	@rustup target add wasm32-wasip1
-	cargo build --release --lib --target wasm32-wasip1 --target-dir target/panic --features panic-switch
-	@node stack/optimise.mjs $(PANIC_BUILT) $(PANIC)
+wasm-panic: toolchain ## build the filter with a switch that ends a worker's VM: for tests only
+	cargo build --profile panic --lib --target wasm32-wasip1 --features panic-switch
+	@cp $(PANIC_BUILT) $(PANIC)
 
 .PHONY: ledger
-ledger: tools ## build the ledger, as the demo runs it; `cargo build --profile ledger -p x402-ledger` is what to install
+ledger: toolchain ## build the ledger, as the demo runs it; `cargo build --profile ledger -p x402-ledger` is what to install
 	cargo build -p x402-ledger
 
 .PHONY: tested-ledger
-tested-ledger: tools
+tested-ledger: toolchain
 	@# As test-native compiles it: built alone it has dependencies with other features, which takes two minutes more.
 	cargo test --workspace --no-run --quiet
 
 .PHONY: lint
-lint: ## formatting, and what clippy denies: whatever could panic
-	@rustup component add rustfmt clippy
-	@rustup target add wasm32-wasip1
+lint: toolchain ## formatting, and what clippy denies: whatever could panic
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 --features panic-switch -- -D warnings
 
 .PHONY: test-native
-test-native: ## the filter's own modules, and the ledger's, natively
+test-native: toolchain ## the filter's own modules, and the ledger's, natively
 	cargo test --workspace
 
 .PHONY: sim
@@ -120,6 +116,12 @@ packages: tools
 .PHONY: venv
 venv: tools
 	@python3 -m stack.tools venv >/dev/null
+
+.PHONY: toolchain
+toolchain: tools
+	@# Before anything that runs beside something: two of rustup at once come in each other's way.
+	@[ -n "$(TOOLCHAIN)" ] || rustup target add wasm32-wasip1
+	@[ -n "$(TOOLCHAIN)" ] || rustup component add rustfmt clippy
 
 .PHONY: tools
 tools: ## say what is missing, and how to get it
