@@ -523,7 +523,9 @@ fn what_was_reserved_is_captured_without_the_key() {
 }
 
 const LEASED: &[u8] = br#"{"outcome":"reserved","tenant":"ten_1","balance":"7","receipt":null,
-    "lease":{"id":"00000000000000000000000000000001","amount":"2500","ttl_ms":10000}}"#;
+    "lease":{"amount":"2500","ttl_ms":10000}}"#;
+/// The name that the lease was asked for by.
+const LEASE: &str = "70707070707070707070707070707070";
 
 fn leasing() -> World {
     shop(|config| config["access"]["credits"]["lease"] = json!("$0.0025"))
@@ -544,7 +546,8 @@ fn leased() -> World {
     let (_, first) = asked(&mut world, &[KEY]);
     assert_eq!(first.get("lease"), None, "nobody leases for a key that comes now and then");
     let (mut gate, second) = asked(&mut world, &[KEY]);
-    assert_eq!(second["lease"], "2500");
+    assert_eq!(second["lease"], json!({"id": LEASE, "amount": "2500"}));
+    assert_ne!(second["id"], LEASE);
     let reply = CalloutReply::Answered { status: 200, body: LEASED };
     assert!(matches!(told(&mut world, &mut gate, &reply), RequestEffect::Forward(_)));
     world
@@ -582,7 +585,7 @@ fn a_busy_key_is_served_from_a_lease() {
     world.env(|env| end_leases(false, env));
     assert!(world.notes.captures.is_empty());
     let capture = finish(&mut world, third, 200).unwrap();
-    assert_eq!(said(&capture), ("00000000000000000000000000000001".to_owned(), "2000".to_owned()));
+    assert_eq!(said(&capture), (LEASE.to_owned(), "2000".to_owned()));
     assert_eq!(capture.due(), 2_000);
 }
 
@@ -592,11 +595,40 @@ fn a_lease_that_nobody_uses_goes_back() {
         let mut world = leased();
         world.now += seconds;
         world.env(|env| end_leases(all, env));
-        assert_eq!(
-            said(&world.notes.captures[0]),
-            ("00000000000000000000000000000001".to_owned(), "0".to_owned())
-        );
+        assert_eq!(said(&world.notes.captures[0]), (LEASE.to_owned(), "0".to_owned()));
         assert!(at_once(&mut world, &[KEY]).is_none());
+    }
+}
+
+#[test]
+fn a_lease_whose_answer_is_lost_goes_back_with_its_reservation() {
+    let both = |asked: &Value| {
+        vec![
+            (LEASE.to_owned(), "0".to_owned()),
+            (asked["id"].as_str().unwrap().to_owned(), "0".to_owned()),
+        ]
+    };
+    for client_leaves in [false, true] {
+        let mut world = leasing();
+        asked(&mut world, &[KEY]);
+        let (mut gate, second) = asked(&mut world, &[KEY]);
+        assert_eq!(second["lease"]["id"], LEASE);
+        if client_leaves {
+            let Some(Owed::Capture(capture)) = world.env(|env| gate.on_end(End::ClientGone, env)) else {
+                panic!("nothing is given back")
+            };
+            world.notes.captures.push(capture);
+        } else {
+            let _ = told(&mut world, &mut gate, &CalloutReply::Lost);
+        }
+        let given_up: Vec<_> = world.notes.captures.iter().map(said).collect();
+        assert_eq!(given_up, both(&second));
+        // One that was not asked for is not given up.
+        let mut world = leasing();
+        let (mut gate, first) = asked(&mut world, &[KEY]);
+        let _ = told(&mut world, &mut gate, &CalloutReply::Lost);
+        let given_up: Vec<_> = world.notes.captures.iter().map(said).collect();
+        assert_eq!(given_up, both(&first)[1..]);
     }
 }
 

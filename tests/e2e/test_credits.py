@@ -307,6 +307,13 @@ def test_a_busy_key_is_not_asked_about_each_time(worlds, ledger):
         served += 1
     settled(account, 200_000)
     assert served == 20 and account.balance == 0
+    # A lease that nobody has heard of goes back at once, as its reservation does.
+    unlucky = ledger.account(400_000)
+    assert called(world, unlucky.key).status == 200
+    ledger.loses["reserve"] = 1
+    answer = called(world, unlucky.key)
+    assert answer.status == 503 and ledger.heard("reserve")[-1]["lease"]["amount"] == "40000"
+    settled(unlucky, 10_000)
     alive(world)
 
 

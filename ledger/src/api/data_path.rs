@@ -12,7 +12,7 @@ use super::router::App;
 use crate::payments::challenge::{self, Asked};
 use crate::payments::offers::{Priced, dollars};
 use crate::payments::topup::{Intent, Outcome, Paying, now_ms};
-use crate::store::{Captured, Limits, NewReservation, Reserved, StoreError};
+use crate::store::{Captured, Limits, NewReservation, Reserved};
 
 /// What is asked to be reserved.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,9 +46,18 @@ pub(super) struct ReserveBody {
     /// Names and values of the headers that pay.
     #[serde(default)]
     headers: Vec<(String, String)>,
-    /// How much is worth leasing besides, in micro-dollars: a part of the balance that requests with this key may spend without asking.
+    /// What is worth leasing besides: a part of the balance that requests with this key may spend without asking.
     #[serde(default)]
-    lease: Option<String>,
+    lease: Option<WantedLease>,
+}
+
+/// A lease that is wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+pub(super) struct WantedLease {
+    /// 32 hexadecimal digits that nobody uses twice, and not the reservation's.
+    id: String,
+    /// In micro-dollars.
+    amount: String,
 }
 
 /// What an account may in a window of time.
@@ -89,7 +98,6 @@ pub(super) enum Decision {
 /// A part of a balance that may be spent without asking.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct LeaseBody {
-    id: String,
     /// In micro-dollars.
     amount: String,
     /// For how long requests may begin that are paid from it, in milliseconds.
@@ -143,10 +151,12 @@ pub(super) async fn reserve(State(app): State<App>, headers: HeaderMap, body: By
 async fn decide(app: &App, asked: &ReserveBody) -> Result<Decision, Failure> {
     let amount = micro_dollars("amount", &asked.amount)?;
     let limits = asked.limits.as_ref().map(limits).transpose()?;
-    if !(16..=64).contains(&asked.id.len()) || !is_hex(&asked.id) || asked.key.len() != 64 || !is_hex(&asked.key) {
+    let leased = asked.lease.as_ref().map(|lease| &lease.id);
+    let is_name = |id: &String| (16..=64).contains(&id.len()) && is_hex(id);
+    if !is_name(&asked.id) || !leased.is_none_or(is_name) || leased == Some(&asked.id) || asked.key.len() != 64 || !is_hex(&asked.key) {
         return Err(Failure::invalid(
             "invalid_request",
-            "id has to be 32 hexadecimal digits, and key the SHA-256 of the API key, 64",
+            "id has to be 32 hexadecimal digits, lease.id others, and key the SHA-256 of the API key, 64",
         ));
     }
     let Some(tenant) = app.store.tenant_of(&asked.key).await? else {
@@ -197,18 +207,15 @@ async fn decide(app: &App, asked: &ReserveBody) -> Result<Decision, Failure> {
 /// Grants a lease where one is wanted and there is plenty: a quarter of what is left at most, so that others have theirs. None where each
 /// request counts.
 async fn lease(app: &App, asked: &ReserveBody, tenant: &str, balance: i64, now: i64) -> Result<Option<LeaseBody>, Failure> {
-    let Some(wanted) = asked.lease.as_deref().filter(|_| asked.limits.is_none()) else {
+    let Some(wanted) = asked.lease.as_ref().filter(|_| asked.limits.is_none()) else {
         return Ok(None);
     };
-    let amount = micro_dollars("lease", wanted)?;
+    let amount = micro_dollars("lease.amount", &wanted.amount)?;
     if amount == 0 || balance.saturating_div(4) < amount {
         return Ok(None);
     }
-    let mut id = [0u8; 16];
-    getrandom::fill(&mut id).map_err(|_| StoreError::Random)?;
-    let id = hex::encode(id);
     let new = NewReservation {
-        id: &id,
+        id: &wanted.id,
         tenant,
         amount,
         route: "lease",
@@ -217,7 +224,6 @@ async fn lease(app: &App, asked: &ReserveBody, tenant: &str, balance: i64, now: 
     };
     let held = matches!(app.store.reserve(&new, now).await?, Reserved::Held { .. });
     Ok(held.then(|| LeaseBody {
-        id,
         amount: amount.to_string(),
         ttl_ms: app.lease_ttl_ms.unsigned_abs(),
     }))

@@ -67,6 +67,8 @@ pub(super) struct Tab {
     trusted: Cell<Option<Opened>>,
     /// The lease that it was taken from, if it was.
     lease: Option<String>,
+    /// The lease that was asked for besides, by the name that it was given here.
+    wanted: Option<String>,
 }
 
 impl Tab {
@@ -84,6 +86,7 @@ impl Tab {
             pays: !Edits::payment(request.headers).is_empty(),
             trusted: Cell::new(None),
             lease: None,
+            wanted: None,
         })
     }
 
@@ -137,7 +140,7 @@ impl Tab {
     }
 
     /// The call that reserves it.
-    fn reserve(&self, request: &Request<'_>, env: &Env<'_>) -> Option<Call> {
+    fn reserve(&mut self, request: &Request<'_>, env: &Env<'_>) -> Option<Call> {
         let ledger = env.config.ledger.as_ref()?;
         let payment = Edits::payment(request.headers);
         // A top-up waits for the chain.
@@ -146,6 +149,9 @@ impl Tab {
         } else {
             ledger.settle_timeout_ms
         };
+        let lease = self.wants_lease(env);
+        // As random as the reservation's, and another one.
+        self.wanted = lease.map(|_| self.id.chars().rev().collect());
         let (_, route) = self.order.route(env)?;
         let body = wire::Reserve {
             id: &self.id,
@@ -159,7 +165,10 @@ impl Tab {
             browser: self.order.hints.browser,
             limits: env.config.account_limits.as_ref().map(wire::Limits::of),
             headers: payment,
-            lease: self.wants_lease(env).map(|lease| lease.to_string()),
+            lease: self.wanted.as_deref().zip(lease).map(|(id, amount)| wire::Lease {
+                id,
+                amount: amount.to_string(),
+            }),
         };
         Some(call(Endpoint::Reserve, serde_json::to_vec(&body).ok()?, timeout_ms, env))
     }
@@ -172,6 +181,14 @@ impl Tab {
                 let over = env.leases.borrow_mut().give_back(id, self.quoted, due);
                 over.map(|over| capture(&over.id, over.spent, None, None, env))
             }
+        }
+    }
+
+    /// Whether a lease was granted is not known: it goes back, by its name.
+    fn give_lease_up(&mut self, env: &mut Env<'_>) {
+        if let Some(id) = self.wanted.take() {
+            let capture = capture(&id, 0, None, None, env);
+            env.notes.captures.push(capture);
         }
     }
 

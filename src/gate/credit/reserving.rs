@@ -77,26 +77,27 @@ impl Reserving {
 
     /// The ledger answered, or the call failed.
     pub(in crate::gate) fn answered(self, reply: &CalloutReply<'_>, env: &mut Env<'_>) -> (Gate, VerifiedEffect) {
+        let Self { mut tab, edits, .. } = self;
         let decided = match reply {
             CalloutReply::Answered { status, body } => decision(*status, body),
             CalloutReply::NotSent => {
-                let (gate, effect) = unavailable(self.tab, self.edits, false, env);
+                let (gate, effect) = unavailable(tab, edits, false, env);
                 return (gate, VerifiedEffect::Request(effect));
             }
             CalloutReply::Lost => None,
         };
         let (gate, effect) = match decided {
             Some(Decision::Reserved { tenant, receipt, lease }) => {
-                if let Some(Granted { id, amount, ttl_ms }) = lease {
+                if let (Some(Granted { amount, ttl_ms }), Some(id)) = (lease, tab.wanted.take()) {
                     let until = env.now_ms.saturating_add(ttl_ms);
-                    env.leases.borrow_mut().grant(id, &self.tab.key, &tenant, amount, until);
+                    env.leases.borrow_mut().grant(id, &tab.key, &tenant, amount, until);
                 }
                 env.notes.event(Note::Reserved("reserved"));
-                serve(self.tab, self.edits, &tenant, receipt, env)
+                serve(tab, edits, &tenant, receipt, env)
             }
             Some(Decision::Answer(answer)) => {
                 env.notes.event(Note::Reserved("answered"));
-                if let (402, Some((route, _))) = (answer.status, self.tab.order.route(env)) {
+                if let (402, Some((route, _))) = (answer.status, tab.order.route(env)) {
                     env.notes.event(Note::Challenged(route));
                 }
                 env.notes
@@ -105,7 +106,6 @@ impl Reserving {
             }
             // It may have reserved, or even settled a top-up: whatever is held goes back, and nobody is told to pay again.
             None => {
-                let Self { tab, edits, .. } = self;
                 if matches!(reply, CalloutReply::Answered { status: 400..500, .. }) {
                     // It does not know Envoy: that is no failure which passes.
                     return (
@@ -113,6 +113,7 @@ impl Reserving {
                         VerifiedEffect::Request(RequestEffect::Answer(refused(&tab.order, env))),
                     );
                 }
+                tab.give_lease_up(env);
                 unavailable(tab, edits, true, env)
             }
         };
@@ -120,7 +121,8 @@ impl Reserving {
     }
 
     /// The stream ended before: whatever was reserved goes back.
-    pub(in crate::gate) fn gone(self, env: &mut Env<'_>) -> Capture {
+    pub(in crate::gate) fn gone(mut self, env: &mut Env<'_>) -> Capture {
+        self.tab.give_lease_up(env);
         env.notes.event(Note::Released);
         env.notes.attribute("outcome", "gone_while_reserving");
         self.tab.capture(0, env)

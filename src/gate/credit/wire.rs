@@ -25,9 +25,17 @@ pub(super) struct Reserve<'a> {
     pub(super) limits: Option<Limits>,
     /// Names and values of the headers that pay.
     pub(super) headers: Vec<(&'a str, &'a str)>,
-    /// How much is worth leasing besides.
+    /// What is worth leasing besides.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) lease: Option<String>,
+    pub(super) lease: Option<Lease<'a>>,
+}
+
+/// A lease that is wanted.
+#[derive(Serialize)]
+pub(super) struct Lease<'a> {
+    /// 32 hexadecimal digits.
+    pub(super) id: &'a str,
+    pub(super) amount: String,
 }
 
 #[derive(Serialize)]
@@ -56,10 +64,9 @@ pub(super) struct Capture<'a> {
     pub(super) key: Option<&'a str>,
 }
 
-/// A lease.
+/// A lease that was granted, by the name that it was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Granted {
-    pub(super) id: String,
     /// In millionths of a dollar.
     pub(super) amount: u64,
     pub(super) ttl_ms: u64,
@@ -67,11 +74,7 @@ pub(super) struct Granted {
 
 impl Granted {
     fn read(said: &Value) -> Option<Self> {
-        let id = said.get("id")?.as_str()?;
-        let is_name = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        is_name.then_some(())?;
         Some(Self {
-            id: id.to_owned(),
             amount: said.get("amount")?.as_str()?.parse().ok()?,
             ttl_ms: said.get("ttl_ms")?.as_u64()?,
         })
