@@ -11,7 +11,8 @@ mod support;
 
 use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, World, configuration};
-use x402_envoy::gate::{CalloutReply, Endpoint, Gate, Released};
+use support::{Payer, Terms, base64, v2};
+use x402_envoy::gate::{CalloutReply, Endpoint, Gate, Released, RequestEffect};
 use x402_envoy::pricing::End;
 
 const NAME: &str = "07070707070707070707070707070707";
@@ -120,6 +121,47 @@ fn a_settlement_without_an_outcome_is_left_to_whoever_comes_next() {
     let settlement = world.settling(&[("payment-signature", &payment)]);
     assert!(matches!(world.settled(settlement, &CalloutReply::Lost), Released::Answer(answer) if answer.status == 503));
     assert_eq!(told(&mut world), ["pending"]);
+}
+
+/// A payment that has run out is signed well, and may have been settled for a replica that died: the ledger is asked, and nobody else.
+#[test]
+fn an_expired_payment_may_have_paid_for_something() {
+    let refused: &[u8] =
+        br#"{"success":false,"errorReason":"invalid_exact_evm_payload_authorization_valid_before","transaction":"","network":"base"}"#;
+    for (claims, forged) in [("shared", false), ("shared", true), ("local", false)] {
+        let mut world = world(claims);
+        let payment = match forged {
+            // Another one has signed it.
+            true => {
+                let (mut payload, other) = (Terms::good(1).payload(&Payer::new(1)), Terms::good(1).payload(&Payer::new(2)));
+                payload["signature"] = other["signature"].clone();
+                base64(&v2(&world.challenge()["accepts"][0], payload))
+            }
+            false => world.payment(1),
+        };
+        world.now += 100_000;
+        match world.request("/paid", &[("payment-signature", &payment)], None) {
+            (Gate::Paying, RequestEffect::Settle(settlement)) => {
+                assert!(claims == "shared" && !forged);
+                assert!(settlement.call().intent.as_deref().unwrap().ends_with(";late"));
+                let reply = CalloutReply::Answered {
+                    status: 200,
+                    body: refused,
+                };
+                let Released::Answer(answer) = world.settled(*settlement, &reply) else {
+                    panic!("served")
+                };
+                assert!(answer.status == 402 && String::from_utf8_lossy(&answer.body).contains("valid_before"));
+                // Whoever comes next asks again, and is served if the ledger knows it.
+                let (_, RequestEffect::Settle(settlement)) = world.request("/paid", &[("payment-signature", &payment)], None) else {
+                    panic!("not asked")
+                };
+                assert!(matches!(world.settled(*settlement, &SETTLED), Released::Forward(..)));
+            }
+            (Gate::Answered, RequestEffect::Answer(answer)) => assert!((claims == "local" || forged) && answer.status == 402),
+            _ => panic!("neither asked nor refused"),
+        }
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ on_both!(
     what_is_unknown_is_sent_again_and_had_by_whoever_comes_next,
     a_ledger_that_dies_while_it_settles,
     an_envoy_that_dies_while_it_delivers,
+    what_was_paid_for_is_had_after_the_payment_has_run_out,
     an_envoy_that_dies_before_it_settles,
     what_was_delivered_of_a_metered_answer_is_settled,
     nothing_is_settled_without_a_claim,
@@ -296,6 +297,40 @@ async fn an_envoy_that_dies_while_it_delivers(database: Database) {
     world.lapse().await;
     assert!(valid(&world.verify(1, 3).await));
     assert_eq!(world.settle(1, 3).await.1["success"], true);
+    assert_eq!((world.moved(), world.settle_calls()), (1, 1));
+}
+
+async fn what_was_paid_for_is_had_after_the_payment_has_run_out(database: Database) {
+    let world = world(&database, &[]).await;
+    let late = async |n: u8, request: u8| {
+        let holder = Holder {
+            late: true,
+            ..holder(n, request)
+        };
+        let answer = world.claims.settle(0, &holder, body(n, "exact", "10000")).await.unwrap();
+        let said: Value = serde_json::from_slice(&answer.body).unwrap();
+        (said["success"] == true, said["errorReason"].as_str().unwrap_or_default().to_owned())
+    };
+    const EXPIRED: &str = "invalid_exact_evm_payload_authorization_valid_before";
+    let refused = |reason: &str| (false, reason.to_owned());
+    // Nobody has heard of it, and nothing is held by asking.
+    assert_eq!(late(1, 1).await, refused(EXPIRED));
+    assert!(database.store.intent(&hex(1)).await.unwrap().is_none());
+    // It is with a request that may yet settle it, and then with none.
+    assert!(valid(&world.verify(1, 2).await));
+    assert_eq!(late(1, 3).await, refused("ledger_payment_in_use"));
+    world.lapse().await;
+    assert_eq!(late(1, 3).await, refused(EXPIRED));
+    assert_eq!((world.moved(), world.settle_calls()), (0, 0));
+    // It was paid, and its Envoy has died: one of those who come has it.
+    assert!(valid(&world.verify(2, 4).await));
+    assert_eq!(world.settle(2, 4).await.1["success"], true);
+    assert_eq!(late(2, 5).await, refused("ledger_payment_in_use"));
+    world.lapse().await;
+    assert_eq!(late(2, 5).await, (true, String::new()));
+    assert_eq!(late(2, 6).await, refused("ledger_payment_in_use"));
+    assert_eq!(database.store.deliver_intent(&hex(5)).await.ok(), Some(true));
+    assert_eq!(late(2, 6).await, refused("nonce_already_used"));
     assert_eq!((world.moved(), world.settle_calls()), (1, 1));
 }
 

@@ -54,6 +54,14 @@ impl Hold {
         self
     }
 
+    /// The payment has run out: the ledger is asked for nothing but what it has paid for.
+    pub(super) fn late(mut self) -> Self {
+        if let Some(share) = &mut self.share {
+            share.late = true;
+        }
+        self
+    }
+
     /// What the ledger knows of it.
     pub(super) fn share(&self) -> Option<&Share> {
         self.share.as_ref()

@@ -244,6 +244,8 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
                 return verifying::serve(delivery, edits, env);
             }
             (Err(Refusal::NonceAlreadyUsed), Some(late)) => match sale.hold.is_free(env) {
+                // A replica that died may have left it paid and not delivered.
+                Ok(()) if sale.may_be_owed(&late, env) => return verifying::settle_first(sale.late(), edits, env),
                 Ok(()) => refuse(env, &sale.order, late.refusal, None, &late.detail),
                 // Another request is paying with it, or that is in doubt: nobody is told to sign a new one. Or it is spent, which says more.
                 Err(refusal) => refuse(env, &sale.order, refusal, None, ""),

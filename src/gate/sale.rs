@@ -7,10 +7,11 @@ use super::env::Env;
 use super::hold::Hold;
 use super::order::{Deal, Order};
 use crate::evm::keccak256;
+use crate::precheck::Refused;
 use crate::pricing::{Atomic, Basis, Charged, Delivery, MeteredTerms, Offer, Price, Route, Routes};
 use crate::supported::Ready;
 use crate::x402::facilitator::{Speaks, verify_or_settle_body};
-use crate::x402::{Payable, Payment, Receipt};
+use crate::x402::{Payable, Payment, Receipt, Refusal};
 
 /// A payment that passed the pre-check and whose claim this request holds.
 pub(super) struct Sale {
@@ -43,6 +44,20 @@ impl Sale {
     pub(super) fn identity(&self) -> [u8; 16] {
         let name = self.identifier.as_deref().unwrap_or_default();
         short_hash(&[self.hold.key().as_bytes(), name.as_bytes(), b"/", &self.payment.signed()])
+    }
+
+    /// Whether an expired payment may have been settled for a request of another replica that died, which the ledger knows. Metered answers
+    /// are settled once they have been had.
+    pub(super) fn may_be_owed(&self, late: &Refused, env: &Env<'_>) -> bool {
+        late.refusal == Refusal::ValidBefore && self.proven && self.hold.share().is_some() && self.terms(env).is_none()
+    }
+
+    /// Nothing is to be had for it but what it has paid for.
+    pub(super) fn late(self) -> Self {
+        Self {
+            hold: self.hold.late(),
+            ..self
+        }
     }
 
     /// What tells the route that sells from the others.

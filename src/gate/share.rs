@@ -34,6 +34,8 @@ pub(super) struct Share {
     /// The facilitator in whose name the ledger was asked; `None`: it knows nothing.
     told: Cell<Option<usize>>,
     reported_ms: Cell<u64>,
+    /// The payment has run out: nothing is to be had for it but what it has paid for.
+    pub(super) late: bool,
 }
 
 impl Share {
@@ -43,13 +45,15 @@ impl Share {
             intent: hex::encode((env.random)()),
             told: Cell::new(None),
             reported_ms: Cell::new(env.now_ms),
+            late: false,
         })
     }
 
     /// What goes with a call to a facilitator: the name, what can be spent once, and until when, in Unix seconds.
     pub(super) fn of_call(&self, facilitator: usize, key: &ClaimKey, expiry: UnixSeconds) -> String {
         self.told.set(Some(facilitator));
-        format!("{};claim={};until={}", self.intent, hex::encode(key.as_bytes()), expiry.0)
+        let late = if self.late { ";late" } else { "" };
+        format!("{};claim={};until={}{late}", self.intent, hex::encode(key.as_bytes()), expiry.0)
     }
 
     /// It has found out by itself.

@@ -85,7 +85,7 @@ pub(super) fn serve(delivery: Delivery, edits: Edits, env: &mut Env<'_>) -> (Gat
 }
 
 /// The money moves before anything else does.
-fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+pub(super) fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     match told(&sale, edits, env) {
         Some(edits) => {
             let tries = if sale.resumes { Tries::in_doubt() } else { Tries::first() };

@@ -37,12 +37,12 @@ class Fleet:
         self.service = service
         self.one, self.two = self.envoy("one"), self.envoy("two")
 
-    def envoy(self, which: str) -> World:
+    def envoy(self, which: str, **more) -> World:
         facilitator = {"cluster": "ledger", "url": "http://ledger.test/internal/v1/facilitators/0", "networks": ["eip155:*"],
                        "verify_timeout": "60s", "settle_timeout": "60s", "breaker": {"failures": 0},
                        "headers": {"authorization": f"Bearer {self.service.token}"}}
         config = changed(routes=ROUTES, facilitators=[facilitator], replay={"max_claims": 100_000, "claims": "shared"},
-                         settlement={"retries": 0})
+                         settlement={"retries": 0}, **more)
         return self.worlds.world(f"shared-{self.name}-{which}", config, clusters=[cluster("nowhere", []), cluster("ledger", self.service.port)],
                                  ready=lambda world: world.call("/metered", **ASKS).status == 402 and world.call("/paid").status == 402)
 
@@ -181,6 +181,30 @@ def test_an_envoy_that_dies(fleet):
     for payment in (before, after):
         found = eventually(lambda: (answer := fleet.one.call("/paid", payment=payment)).status != 409 and answer, "it is delivered")
         unpaid(fleet.one, found, 402, "nonce_already_used")
+
+
+def test_what_a_dead_envoy_owes_is_to_be_had_after_the_payment_has_run_out(fleet, protocol):
+    """For the third Envoy, whose clock may be five minutes slow, payments of a few minutes have expired."""
+    name = f"late-{protocol}"
+    doomed, late = fleet.envoy(f"doomed-{name}"), fleet.envoy(name, pre_check={"clock_skew": "5m"})
+    owed, unpaid_for = doomed.payment("/paid"), doomed.payment("/paid")
+    streaming, _ = doomed.open("/paid", payment=owed, does={"kind": "sse", "chunks": 2})
+    assert streaming.head()[0] == 200 and doomed.count(owed, "settle") == 1
+    os.kill(doomed.envoy.process.pid, signal.SIGKILL)
+    doomed.envoy.stop()
+    streaming.close()
+    # It may still be delivered.
+    refused(late.call("/paid", payment=owed, protocol=protocol), 409, "payment_in_use")
+    fleet.service.end_leases()
+    served = late.call("/paid", payment=owed, protocol=protocol)
+    assert served.status == 200 and served.receipt["success"] is True and late.reached(served) == 1
+    found = eventually(lambda: (answer := late.call("/paid", payment=owed)).status != 409 and answer, "it is delivered")
+    refused(found, 402, "nonce_already_used")
+    # Nothing is owed for this one, and nobody asks a facilitator about it.
+    for _ in range(2):
+        refused(late.call("/paid", payment=unpaid_for, protocol=protocol), 402, "invalid_exact_evm_payload_authorization_valid_before")
+    assert late.count(unpaid_for, "verify") == late.count(unpaid_for, "settle") == 0
+    assert doomed.count(owed, "settle") == 1
 
 
 def test_a_client_that_leaves_is_served_again_by_the_same(fleet):

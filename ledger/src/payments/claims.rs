@@ -34,7 +34,7 @@ const INFERRED: &str = "inferred";
 /// What Envoy says of the request that holds a payment, in `X-X402-Intent`.
 ///
 /// ```text
-/// 9f0c…32 hexadecimal digits;claim=…32 hexadecimal digits;until=1790000000[;delivered]
+/// 9f0c…32 hexadecimal digits;claim=…32 hexadecimal digits;until=1790000000[;delivered|;late]
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
@@ -46,6 +46,8 @@ pub struct Holder {
     pub until: i64,
     /// Whether what it pays for has been had.
     pub delivered: bool,
+    /// The payment has run out: it can be had for what it has paid for already, and for nothing else.
+    pub late: bool,
 }
 
 impl Holder {
@@ -61,9 +63,10 @@ impl Holder {
             .parse::<i64>()
             .ok()
             .filter(|until| *until >= 0)?;
-        let delivered = match parts.next() {
-            None => false,
-            Some("delivered") => true,
+        let (delivered, late) = match parts.next() {
+            None => (false, false),
+            Some("delivered") => (true, false),
+            Some("late") => (false, true),
             Some(_) => return None,
         };
         parts.next().is_none().then_some(Self {
@@ -71,6 +74,7 @@ impl Holder {
             claim,
             until,
             delivered,
+            late,
         })
     }
 }
@@ -112,6 +116,7 @@ enum Taken {
     InUse,
     Pending,
     Spent,
+    Expired,
 }
 
 impl Taken {
@@ -120,6 +125,7 @@ impl Taken {
             Self::InUse => "ledger_payment_in_use",
             Self::Pending => "ledger_payment_pending",
             Self::Spent => "nonce_already_used",
+            Self::Expired => "invalid_exact_evm_payload_authorization_valid_before",
         }
     }
 }
@@ -291,6 +297,15 @@ impl Claims {
         }))
     }
 
+    /// Why a payment that has run out is good for nothing: its settlement was not sent. It takes no claim.
+    async fn too_late(&self, holder: &Holder) -> Result<Option<Taken>, TopupError> {
+        Ok(match self.store.intent(&holder.claim).await? {
+            Some(intent) if intent.stage == Stage::Held && intent.lease_until > now_ms() => Some(Taken::InUse),
+            None => Some(Taken::Expired),
+            Some(intent) => matches!(intent.stage, Stage::Held | Stage::Released).then_some(Taken::Expired),
+        })
+    }
+
     /// Settles for the request that holds the claim, once; the receipt is given back as often as that request asks.
     ///
     /// # Errors
@@ -304,8 +319,12 @@ impl Claims {
             let body = json!({"success": false, "errorReason": taken.reason(), "transaction": "", "network": facts.network});
             Answer::json(200, &body)
         };
-        // Where nothing is verified first, it is not held yet.
-        if let Err(taken @ (Taken::InUse | Taken::Spent)) = self.hold(facilitator, holder, &facts, &body).await? {
+        if holder.late {
+            if let Some(taken) = self.too_late(holder).await? {
+                return Ok(refused(taken));
+            }
+        } else if let Err(taken @ (Taken::InUse | Taken::Spent)) = self.hold(facilitator, holder, &facts, &body).await? {
+            // Where nothing is verified first, it was not held yet.
             return Ok(refused(taken));
         }
         let intent = match self.taken(holder, &facts).await? {
