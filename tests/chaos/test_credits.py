@@ -11,7 +11,8 @@ from typing import Iterator
 
 import pytest
 
-from . import draw
+from . import draw, moments
+from .credit_sums import check
 from .credits import MOMENTS, House
 
 # Of each database.
@@ -20,30 +21,20 @@ ROUNDS = int(os.environ.get("X402_ROUNDS") or 25)
 TOGETHER = 5
 
 
-def _moments(luck: random.Random) -> Iterator[tuple[str, str]]:
-    """Whom to kill, and at what: of each of them no moment comes again before all have."""
-    moments: dict[str, list[str]] = {}
-    while True:
-        # An Envoy takes longer to start.
-        for victim in luck.sample(["ledger", "ledger", "envoy"], 3):
-            left = moments.get(victim) or luck.sample(list(MOMENTS), len(MOMENTS))
-            yield victim, left.pop()
-            moments[victim] = left
-
-
 def _run(name: str, directory: Path) -> tuple[str, Counter[str]]:
     """All rounds on one database: what was done, and what was seen."""
     luck, done = random.Random(f"{draw.SEED} {name}"), ""
-    moments, seen = _moments(luck), Counter()
+    # An Envoy takes longer to start.
+    killed, seen = moments.drawn(luck, ["ledger", "ledger", "envoy"], MOMENTS), Counter()
     house = House(name, directory)
     try:
         for number in range(1, ROUNDS + 1):
-            plan = house.plan(luck, *next(moments))
+            plan = house.plan(luck, *next(killed))
             done += f"{number}: {plan}\n"
             planned = house.play(plan)
             if number % TOGETHER == 0 or number == ROUNDS:
                 house.settle()
-                seen.update(house.check() - seen)
+                seen.update(check(house) - seen)
             seen["killed at their moments"] += planned
     except BaseException as problem:
         problem.add_note(f"X402_SEED={draw.SEED} {name}, in {directory}:\n{done}")
