@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,6 +13,16 @@ HERE = Path(__file__).resolve().parent
 HOME = tools.LOCAL / "bench"
 TARGET = HOME / "target"
 WASM_TARGET = "wasm32-wasip1"
+
+
+# The filter under test: a copy, so that a build meanwhile changes nothing.
+MODULE = HOME / "x402_envoy.wasm"
+
+
+def module() -> None:
+    """Takes a copy of the filter as `make wasm` has built it."""
+    HOME.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(tools.ensure_wasm(), MODULE)
 
 
 def cargo(crate: Path, *options: str) -> None:

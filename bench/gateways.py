@@ -71,7 +71,7 @@ class Site:
         supported = build.HOME / "supported.json"
         supported.parent.mkdir(parents=True, exist_ok=True)
         supported.write_text(json.dumps({
-            "kinds": [{"x402Version": version, "scheme": scheme, "network": network, **({"extra": {"facilitatorAddress": SELLER}} if scheme == "upto" else {})}
+            "kinds": [{"x402Version": version, "scheme": scheme, "network": network, "extra": {"facilitatorAddress": SELLER}}
                       for version, network in ((2, NETWORK), (1, "base-sepolia")) for scheme in ("exact", "upto")],
             "extensions": [], "signers": {"eip155:*": [SELLER]}}))
         self.facilitator = self._server("facilitator", "--supported", str(supported), "--delay-ms", str(delay_ms))
@@ -93,7 +93,7 @@ class Site:
               before: list[Json] = (), after: list[Json] = (), cores: set[int] | None = None,
               edit: Callable[[Json], None] | None = None) -> Envoy:
         """An Envoy: with the filter if it has a configuration, else with `filters` (none: a plain proxy). `edit` changes what was made."""
-        config = gateway(self.backend, {"facilitator": self.facilitator}, filters=filter_config is not None, reader=reader, wasm=wasm,
+        config = gateway(self.backend, {"facilitator": self.facilitator}, filters=filter_config is not None, reader=reader, wasm=wasm or build.MODULE,
                          before=before, after=[*(filters or []), *after], routes=routes, clusters=clusters, path_normalisation=MANAGER)
         if filter_config is not None:
             config = with_filter_config(config, filter_config)
@@ -131,6 +131,14 @@ def direct(headers: list[tuple[str, str]], body: bytes, status: int = 402) -> li
                                          for name, value in headers]}]
 
 
+def lua(headers: list[tuple[str, str]], body: bytes) -> Json:
+    """Envoy's Lua filter, answering 402 with these bytes."""
+    fields = ", ".join(f"[ [==[{name}]==] ] = [==[{value}]==]" for name, value in [(":status", "402"), *headers])
+    code = f"local headers, body = {{{fields}}}, [==[{body.decode()}]==]\nfunction envoy_on_request(handle) handle:respond(headers, body) end\n"
+    return {"name": "envoy.filters.http.lua", "typed_config": {
+        "@type": TYPE + "extensions.filters.http.lua.v3.Lua", "default_source_code": {"inline_string": code}}}
+
+
 def ext_authz(cluster: str = "facilitator") -> Json:
     """Envoy's own filter that asks a service over HTTP about each request."""
     return {"name": "envoy.filters.http.ext_authz", "typed_config": {
@@ -138,4 +146,4 @@ def ext_authz(cluster: str = "facilitator") -> Json:
         "http_service": {"server_uri": {"uri": "http://authz.test", "cluster": cluster, "timeout": "5s"}, "path_prefix": "/authz"}}}
 
 
-__all__ = ["FILTER", "Site", "changed", "constant", "direct", "ext_authz", "noop"]
+__all__ = ["FILTER", "Site", "changed", "constant", "direct", "ext_authz", "lua", "noop"]

@@ -84,17 +84,20 @@ def _parts(results: Json) -> str:
     if "parts" not in results:
         return ""
     raw = results["parts"]["raw"]
-    lines = ["## The parts of a pre-check\n", "Microseconds of the filter's own code, run in a loop inside Envoy's V8 and natively; instructions are the native build's, "
+    lines = ["## The parts of a pre-check\n",
+             "Microseconds of the filter's own code, run in a loop inside Envoy's V8 and natively; instructions are the native build's, "
              f"by {raw['callgrind']}.\n", "| part | in V8 | native | instructions |", "| --- | --- | --- | --- |"]
     for part in raw["parts"].values():
         cells = [_figure(Figure(**part[key])) if part[key] else "" for key in ("v8_us", "native_us")]
-        lines.append(f"| {part['what']} | {' | '.join(cells)} | {'' if part['instructions'] is None else format(part['instructions'], ',')} |")
+        cells.append("" if part["instructions"] is None else f"{part['instructions']:,}")
+        lines.append(f"| {part['what']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def _raw(results: Json) -> str:
-    lines = ["## The readings\n", "Medians of the runs, with the middle half. `p50` and `p99` are of the time from the request to the end of its answer, "
-             "under full load.\n", "| part | server | runs | requests/s | CPU µs a request | p50 ms | p99 ms |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = ["## The readings\n",
+             "Medians of the runs, with the middle half. `p50` and `p99` are of the time from the request to the end of its answer, under full load.\n",
+             "| part | server | runs | requests/s | CPU µs a request | p50 ms | p99 ms |", "| --- | --- | --- | --- | --- | --- | --- |"]
     for name, part in results.items():
         for server, reading in part["raw"].get("readings", {}).items():
             cells = []
@@ -108,13 +111,15 @@ def _raw(results: Json) -> str:
 def _about(results: Json) -> str:
     machine_is = machine.description()
     lines = ["## Where and when\n", f"{machine_is['cpu']}, {machine_is['cores']} cores, {machine_is['memory']}, Linux {machine_is['kernel']}.\n",
-             "| part | mode | when | busy before (load average) | commit | module | Envoy | rustc | peers |", "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
+             "| part | mode | when | busy before (load average) | commit | module | Envoy | rustc | peers |",
+             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"]
     for name, part in results.items():
         if "about" not in part:
             continue
         about = part["about"]
         theirs = f"x402-axum {about['x402-axum']}, @x402/express {about['@x402/express']} on Node {about['node']}"
         rustc = " ".join(about["rustc"].split()[1:2])
-        lines.append(f"| {name} | {'full' if part['full'] else 'quick'} | {part['at']} | {part['load_before']:.2f} | {about['commit']} | {about['module']} | "
-                     f"{about['envoy']} | {rustc} | {theirs if name in ('challenge', 'paid') else ''} |")
+        cells = ["full" if part["full"] else "quick", part["at"], f"{part['load_before']:.2f}", about["commit"], about["module"], about["envoy"],
+                 rustc, theirs if name in ("challenge", "paid") else ""]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

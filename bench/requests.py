@@ -74,6 +74,16 @@ def challenge(port: int, path: str, method: str = "GET", body: Json | None = Non
         connection.close()
 
 
+def facilitator_calls(port: int) -> dict[str, int]:
+    """How often the facilitator was asked so far: `verify`, `settle`, `plain`."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    try:
+        connection.request("GET", "/calls")
+        return json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+
+
 def payments(asked: Challenge, template: bytes, count: int, *, payers: int = 100, forged: bool = False,
              scheme: str = "exact") -> Path:
     """A file of `count` requests that pay what was asked: each good once, for as long as the offer says.

@@ -1,6 +1,6 @@
 """All of the benches, or some: measures, keeps the results in `.local/bench/results.json`, and says what was found.
 
-    python3 -m bench [--full] [--only NAME …] [--no-peers]
+    python3 -m bench [--full] [--only NAME …] [--no-peers] | --report
 """
 
 from __future__ import annotations
@@ -9,8 +9,10 @@ import argparse
 import datetime
 import importlib
 import json
+import shutil
 import sys
 import time
+from collections.abc import Callable
 
 from stack import tools
 
@@ -25,21 +27,22 @@ WITH_PEERS = {"challenge", "paid"}
 def show(row: Row) -> None:
     """One line."""
     verdict = {True: "met", False: "NOT met", None: ""}[row.met]
-    bound = "" if row.goal is None else f" ({'≤' if row.at_most else '≥'} {row.goal:g}{', stretch ' + format(row.stretch, 'g') if row.stretch else ''})"
+    stretch = "" if row.stretch is None else f", stretch {row.stretch:g}"
+    bound = "" if row.goal is None else f" ({'≤' if row.at_most else '≥'} {row.goal:g}{stretch})"
     cpu = "" if row.cpu is None else f"; by CPU time {row.cpu.median:.3g}"
-    print(f"{row.what} / {row.against}: {row.reached.median:.3g} {row.unit} [{row.reached.least:.3g} .. {row.reached.most:.3g}]{bound}{cpu} {verdict} {row.note}",
-          flush=True)
+    figure = f"{row.reached.median:.3g} {row.unit} [{row.reached.least:.3g} .. {row.reached.most:.3g}]"
+    print(f"{row.what} / {row.against}: {figure}{bound}{cpu} {verdict} {row.note}", flush=True)
 
 
-def measure(name: str, options: Options) -> None:
+def measure(name: str, run: Callable[[Options], tuple[list[Row], Json]], options: Options) -> None:
     """Runs a scene and keeps what is of use later: rows, raw readings, when, and what else the machine did."""
     tools.say(f"bench: {name}")
     began, busy = time.monotonic(), machine.busy()
-    rows, raw = importlib.import_module(f"bench.scenes.{name}").run(options)
+    rows, raw = run(options)
     for row in rows:
         show(row)
     found = {"rows": [row.json() for row in rows], "raw": raw, "seconds": round(time.monotonic() - began), "full": options.full,
-             "load_before": busy, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "about": machine.versions()}
+             "load_before": busy, "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "about": machine.versions(build.MODULE)}
     # What was measured before stays: rows can be measured one by one.
     kept: Json = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     RESULTS.write_text(json.dumps({**kept, name: found}, indent=1))
@@ -50,12 +53,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python3 -m bench", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--full", action="store_true", help="more rounds, longer runs, a million requests for memory: under 40 minutes")
     parser.add_argument("--only", nargs="+", choices=SCENES, metavar="NAME", help=", ".join(SCENES))
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the page from the results that are kept")
     parser.add_argument("--no-peers", action="store_true", help="leave x402-axum and @x402/express out")
     options = parser.parse_args()
+    if options.report:
+        report.write(json.loads(RESULTS.read_text()))
+        return 0
     names = list(options.only or SCENES)
+    # All at once: a mistake in the last must not show after half an hour.
+    scenes = {name: importlib.import_module(f"bench.scenes.{name}").run for name in names}
     with_peers = not options.no_peers and bool(WITH_PEERS & set(names))
     try:
-        tools.ensure_wasm()
+        build.module()
         tools.ensure_envoy()
         build.build_tools()
         build.filters()
@@ -66,8 +75,14 @@ def main() -> int:
     except tools.Missing as problem:
         tools.say(str(problem))
         return 1
-    for name in names:
-        measure(name, Options(options.full, with_peers))
+    try:
+        for name, run in scenes.items():
+            measure(name, run, Options(options.full, with_peers))
+    except KeyboardInterrupt:
+        tools.say("stopped; what was measured before is kept")
+        return 130
+    finally:
+        shutil.rmtree(build.HOME / "requests", ignore_errors=True)
     report.write(json.loads(RESULTS.read_text()))
     return 0
 

@@ -6,7 +6,7 @@ from stack.envoy import Envoy
 from stack.process import wait_until
 
 from .. import peers
-from ..gateways import FILTER, Site, constant, direct
+from ..gateways import FILTER, Site, constant, direct, lua
 from ..measure import Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
@@ -22,7 +22,8 @@ def run(options: Options) -> tuple[list[Row], Json]:
         asked = wait_until(lambda: challenge(ours.port, PATH), "a challenge")
         static = site.envoy("direct", routes=direct(asked.headers, asked.body))
         bytes_only = site.envoy("constant", filters=[constant(asked.headers, asked.body)])
-        for other in (static, bytes_only):
+        script = site.envoy("lua", filters=[lua(asked.headers, asked.body)])
+        for other in (static, bytes_only, script):
             found = challenge(other.port, PATH)
             assert found is not None and found.body == asked.body and set(found.headers) == set(asked.headers), (found, asked)
         request = file(get(PATH))
@@ -37,7 +38,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
         theirs = [asking(peer.name, peer.pid, peer.port) for peer in peers.start(site, options)]
 
         readings = interleaved([subject("filter", ours), subject("gate alone", alone), subject("direct_response", static),
-                                subject("constant filter", bytes_only), *theirs], options.rounds)
+                                subject("constant filter", bytes_only), subject("Lua filter", script), *theirs], options.rounds)
 
     def row(name: str, ours: str, to: str, against: str, goal: float | None, stretch: float | None) -> Row:
         return Row(name, "challenge: an unpaid request, 402 with header and body", against, ratio(readings[ours], readings[to]), "×",
@@ -49,9 +50,12 @@ def run(options: Options) -> tuple[list[Row], Json]:
         row("challenge-constant", "filter", "constant filter", "a filter that sends constant bytes", 0.93, 0.97),
         row("challenge-gate-direct", "gate alone", "direct_response", "the same, the filter without its reader", None, None),
         row("challenge-gate-constant", "gate alone", "constant filter", "the same, the filter without its reader", None, None),
+        row("challenge-lua", "filter", "Lua filter", "Envoy's Lua filter that sends constant bytes", None, None),
     ]
     if peers.EXPRESS in readings:
         rows.append(row("challenge-express", "filter", peers.EXPRESS, "`@x402/express`, one process", 10, None))
     if peers.AXUM in readings:
         rows.append(row("challenge-axum", "filter", peers.AXUM, "x402-axum on one thread", 1, None))
+        rows.append(Row("direct-axum", "Envoy's `direct_response` itself: no filter can be faster", "x402-axum on one thread",
+                        ratio(readings["direct_response"], readings[peers.AXUM]), "×"))
     return rows, {"readings": summary(readings), "challenge_bytes": size}

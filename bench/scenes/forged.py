@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import urllib.request
-
 from stack.process import wait_until
 
 from ..gateways import FILTER, Site, direct
 from ..measure import Subject, Wrong, interleaved, load, ratio, summary
-from ..requests import challenge, get, payments
+from ..requests import challenge, facilitator_calls, get, payments
 from ..rows import Json, Options, Row
 
 PATH = "/v1/report"
@@ -27,8 +24,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
             return Subject(name, envoy.process.pid, lambda: load(envoy.port, forged, 402, needs="payment-required", seconds=options.seconds))
 
         readings = interleaved([subject("filter", ours), subject("direct_response", static)], options.rounds)
-        with urllib.request.urlopen(f"http://127.0.0.1:{site.facilitator}/calls") as answer:
-            calls = json.load(answer)
+        calls = facilitator_calls(site.facilitator)
         if calls["verify"] or calls["settle"]:
             raise Wrong(f"forged payments reached the facilitator: {calls}")
     sent = sum(reading.requests for reading in readings["filter"])

@@ -8,8 +8,8 @@ from stack.process import wait_until
 
 from .. import machine, peers
 from ..gateways import FILTER, Site, ext_authz
-from ..measure import Subject, interleaved, load, ratio, summary
-from ..requests import challenge, file, get, payments
+from ..measure import Subject, Wrong, interleaved, load, ratio, summary
+from ..requests import challenge, facilitator_calls, file, get, payments
 from ..rows import Json, Options, Row
 
 PATH, UPFRONT = "/v1/report", "/v1/upfront"
@@ -29,10 +29,17 @@ def run(options: Options) -> tuple[list[Row], Json]:
             def once() -> Any:
                 # Signed before the clock starts, each good for one request.
                 prepared = payments(asked, get(path, (header, "{payment}")), count)
+                before = facilitator_calls(site.facilitator)
                 try:
-                    return load(port, prepared, 200, needs=needs)
+                    said = load(port, prepared, 200, needs=needs)
                 finally:
                     prepared.unlink()
+                after = facilitator_calls(site.facilitator)
+                calls = tuple(after[what] - before[what] for what in ("verify", "settle"))
+                # With `upfront` the settlement verifies.
+                if calls != ((0 if path == UPFRONT else count), count):
+                    raise Wrong(f"{name}: for {count} payments the facilitator was asked to verify and to settle {calls} times")
+                return said
             return Subject(name, pid, once)
 
         count = options.payments
@@ -50,10 +57,11 @@ def run(options: Options) -> tuple[list[Row], Json]:
                    cpu=ratio(readings[to], readings[ours], "cpu_us"))
 
     rows = [row("paid-authz", "filter", AUTHZ, "a paid request, verify and settle", "Envoy's `ext_authz` asking that facilitator once", 0.40, 0.55),
-            row("paid-upfront-authz", "filter, upfront", AUTHZ, "the same with `flow: upfront`", "the same", 0.55)]
+            row("paid-upfront-authz", "filter, upfront", AUTHZ, "the same with `flow: upfront`: settled before the backend is asked, and not verified apart", "the same", 0.55)]
     whole = "a paid request, end to end, same backend and facilitator"
     if peers.AXUM in readings:
-        rows.append(row("paid-axum", "filter", peers.AXUM, whole, "x402-axum on one thread", 1.2, 1.5))
+        rows.append(row("paid-axum", "filter", peers.AXUM, whole, "x402-axum on one thread, which leaves the signature to the facilitator", 1.2, 1.5))
+        rows.append(Row("authz-axum", "Envoy's `ext_authz` itself, with its one question", "the same", ratio(readings[AUTHZ], readings[peers.AXUM]), "×"))
     if peers.EXPRESS in readings:
         rows.append(row("paid-express", "filter", peers.EXPRESS, whole, "`@x402/express`, one process", 5, 10))
     return rows, {"readings": summary(readings), "core": sorted(machine.SERVER)}

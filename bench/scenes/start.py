@@ -6,10 +6,10 @@ import socket
 import threading
 import time
 
-from stack import tools
 from stack.envoy import Envoy, gateway
 from stack.process import NotReady
 
+from .. import build
 from ..gateways import FILTER, MANAGER, Site, noop
 from ..measure import Figure
 from ..requests import get
@@ -26,7 +26,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
         for _ in range(options.rounds):
             for name, times in took.items():
                 times.append(_answers_after(site, name))
-    module = tools.ensure_wasm().stat().st_size / KIB
+    module = build.MODULE.stat().st_size / KIB
     return [
         Row("module", "the module", "", Figure.of([module]), "KiB", 900, 500, at_most=True),
         Row("ready", "from the start of Envoy to its first 402, with 1 worker", "", Figure.of(took["the filter"]), "s", 1, 0.5, at_most=True),
@@ -37,7 +37,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
 
 def _answers_after(site: Site, name: str) -> float:
     """Seconds from the start of the process to the first answer."""
-    config = gateway(site.backend, {"facilitator": site.facilitator}, filters=name == "the filter",
+    config = gateway(site.backend, {"facilitator": site.facilitator}, wasm=build.MODULE, filters=name == "the filter",
                      after=[noop()] if name == "a no-op filter" else [], path_normalisation=MANAGER)
     port = config["static_resources"]["listeners"][0]["address"]["socket_address"]["port_value"]
     made: list[Envoy] = []

@@ -63,8 +63,11 @@ def run(options: Options) -> tuple[list[Row], Json]:
     ]
     first, raw = _first(options)
     paced, slow = _paced(options)
-    return [*rows, paced, first], {"readings": {**summary(readings), **slow}, "per_chunk_us": {name: Figure.of(values).json() for name, values in per_chunk.items()},
-                            "first_chunk": raw}
+    return [*rows, paced, first], {
+        "readings": {**summary(readings), **slow},
+        "per_chunk_us": {name: Figure.of(values).json() for name, values in per_chunk.items()},
+        "first_chunk": raw,
+    }
 
 
 def _paced(options: Options) -> tuple[Row, Json]:

@@ -38,7 +38,10 @@ impl Parts {
     pub fn new(json: &[u8]) -> Option<Self> {
         let input: serde_json::Value = serde_json::from_slice(json).ok()?;
         let config = config::parse(input.get("config")?.to_string().as_bytes()).ok()?;
-        let route = config.routes.iter().find(|route| &*route.name == input["route"].as_str().unwrap_or_default())?;
+        let route = config
+            .routes
+            .iter()
+            .find(|route| &*route.name == input["route"].as_str().unwrap_or_default())?;
         let offers = Quote::fixed().offers(route).into_owned();
         let header = input.get("payment")?.as_str()?.as_bytes().to_vec();
         let payment = decode([(&b"payment-signature"[..], &header[..])]).ok()??;
@@ -67,15 +70,18 @@ impl Parts {
     }
 
     fn pre_check(&self) -> Result<precheck::Approved, precheck::Refused> {
-        precheck::pre_check(&self.payment, &Terms {
-            offers: &self.offers,
-            supported: &self.table,
-            bounds: &self.config.pre_check,
-            resource: &self.resource,
-            secret: &SECRET,
-            now: self.now,
-            grace: 0,
-        })
+        precheck::pre_check(
+            &self.payment,
+            &Terms {
+                offers: &self.offers,
+                supported: &self.table,
+                bounds: &self.config.pre_check,
+                resource: &self.resource,
+                secret: &SECRET,
+                now: self.now,
+                grace: 0,
+            },
+        )
     }
 
     /// Runs a part; what comes of it, so that nothing is left out. `None` if there is no such part.
@@ -109,6 +115,8 @@ impl Parts {
         let mut nonce = [0; 32];
         nonce[..8].copy_from_slice(&number.to_be_bytes());
         let key = ClaimKey::eip3009(&SECRET, "eip155:84532", &Address([1; 20]), &self.signed.from, &Nonce(nonce));
-        Claims::new(self.config.max_claims).claim(store, &key, UnixSeconds(self.now.0 + LIFE), self.now).is_ok()
+        Claims::new(self.config.max_claims)
+            .claim(store, &key, UnixSeconds(self.now.0 + LIFE), self.now)
+            .is_ok()
     }
 }

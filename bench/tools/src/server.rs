@@ -57,9 +57,16 @@ pub fn serve(port: u16, mut answer: impl FnMut(&Request<'_>) -> Vec<Piece>) -> s
                 while let Ok((mut stream, _)) = listener.accept() {
                     stream.set_nodelay(true)?;
                     let place = connections.iter().position(Option::is_none).unwrap_or(connections.len());
-                    poll.registry().register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
+                    poll.registry()
+                        .register(&mut stream, Token(place), Interest::READABLE | Interest::WRITABLE)?;
                     births += 1;
-                    let fresh = Some(Connection { stream, input: Vec::new(), pieces: VecDeque::new(), rest: Vec::new(), born: births });
+                    let fresh = Some(Connection {
+                        stream,
+                        input: Vec::new(),
+                        pieces: VecDeque::new(),
+                        rest: Vec::new(),
+                        born: births,
+                    });
                     if place == connections.len() {
                         connections.push(fresh);
                     } else {
@@ -69,7 +76,9 @@ pub fn serve(port: u16, mut answer: impl FnMut(&Request<'_>) -> Vec<Piece>) -> s
                 continue;
             }
             let place = event.token().0;
-            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else { continue };
+            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else {
+                continue;
+            };
             let idle = connection.pieces.is_empty();
             if !connection.flush() || !connection.read(&mut answer) {
                 connections[place] = None;
@@ -90,7 +99,9 @@ pub fn serve(port: u16, mut answer: impl FnMut(&Request<'_>) -> Vec<Piece>) -> s
             due.push((place, born));
         }
         for (place, born) in due {
-            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else { continue };
+            let Some(connection) = connections.get_mut(place).and_then(Option::as_mut) else {
+                continue;
+            };
             if connection.born != born {
                 continue;
             }
@@ -157,7 +168,10 @@ impl Connection {
             };
             let line = self.input.split(|byte| *byte == b'\r').next().unwrap_or_default();
             let line = std::str::from_utf8(line).unwrap_or_default();
-            let mut pieces = answer(&Request { line, body: &self.input[head.end..end] });
+            let mut pieces = answer(&Request {
+                line,
+                body: &self.input[head.end..end],
+            });
             // An answer without a wait goes out at once.
             let at_once = self.pieces.is_empty() && pieces.first().is_some_and(|piece| piece.after.is_zero());
             if at_once {
@@ -173,6 +187,12 @@ impl Connection {
 
 /// An answer of JSON, in one piece.
 pub fn json(text: &str, after: Duration) -> Vec<Piece> {
-    let bytes = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}", text.len());
-    vec![Piece { after, bytes: bytes.into_bytes().into() }]
+    let bytes = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    vec![Piece {
+        after,
+        bytes: bytes.into_bytes().into(),
+    }]
 }

@@ -16,8 +16,8 @@ async fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut next = || arguments.next().expect("usage: merchant PORT BACKEND FACILITATOR");
     let (port, backend, facilitator) = (next(), next(), next());
-    let x402 = X402Middleware::new(&format!("http://127.0.0.1:{facilitator}"))
-        .with_base_url("https://api.example.com".parse().expect("a URL"));
+    let x402 =
+        X402Middleware::new(&format!("http://127.0.0.1:{facilitator}")).with_base_url("https://api.example.com".parse().expect("a URL"));
     let price = V2Eip155Exact::price_tag(
         address!("0x209693Bc6afc0C5328bA36FaF03C514EF312287C"),
         USDC::base_sepolia().parse("0.01").expect("an amount"),
@@ -28,14 +28,23 @@ async fn main() {
         let asked = client.get(&url).send();
         async move { pass_on(asked.await).await }
     };
-    let app = Router::new().route("/v1/report", get(answer).layer(x402.with_price_tag(price).with_description("A report".into())));
-    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}")).await.expect("the port is free");
+    let app = Router::new().route(
+        "/v1/report",
+        get(answer).layer(x402.with_price_tag(price).with_description("A report".into())),
+    );
+    let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{port}"))
+        .await
+        .expect("the port is free");
     axum::serve(listener, app).await.expect("serves");
 }
 
 async fn pass_on(answer: reqwest::Result<reqwest::Response>) -> Response {
-    let Ok(answer) = answer else { return StatusCode::BAD_GATEWAY.into_response() };
+    let Ok(answer) = answer else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
     let status = answer.status();
-    let Ok(bytes) = answer.bytes().await else { return StatusCode::BAD_GATEWAY.into_response() };
+    let Ok(bytes) = answer.bytes().await else {
+        return StatusCode::BAD_GATEWAY.into_response();
+    };
     (status, [(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response()
 }

@@ -19,11 +19,21 @@ fn main() -> std::io::Result<()> {
     let (long, short) = (stream(arguments.number("chunks", 200)), stream(SHORT));
     serve(arguments.number("port", 8000) as u16, |request| {
         if !request.line.contains(" /sse") {
-            return json(r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant","content":"hello"}}]}"#, first);
+            return json(
+                r#"{"id":"chatcmpl-1","choices":[{"index":0,"message":{"role":"assistant","content":"hello"}}]}"#,
+                first,
+            );
         }
         let stream = if request.line.contains(" /sse-short") { &short } else { &long };
         let after = |index| if index == 0 { first } else { every };
-        stream.iter().enumerate().map(|(index, bytes)| Piece { after: after(index), bytes: Rc::clone(bytes) }).collect()
+        stream
+            .iter()
+            .enumerate()
+            .map(|(index, bytes)| Piece {
+                after: after(index),
+                bytes: Rc::clone(bytes),
+            })
+            .collect()
     })
 }
 
@@ -40,7 +50,10 @@ fn stream(chunks: u64) -> Vec<Rc<[u8]>> {
         );
         let mut text = event(&data);
         if number == 0 {
-            text.insert_str(0, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n");
+            text.insert_str(
+                0,
+                "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
+            );
         }
         writes.push(text.into_bytes().into());
     }

@@ -27,13 +27,18 @@ fn main() -> std::io::Result<()> {
                 payer(request.body),
                 text(request.body, b"\"network\":\"").unwrap_or("eip155:8453"),
                 // What an `upto` payment settled at is what it was asked to settle at.
-                text(request.body, b"\"amount\":\"").map(|amount| format!(r#","amount":"{amount}""#)).unwrap_or_default(),
+                text(request.body, b"\"amount\":\"")
+                    .map(|amount| format!(r#","amount":"{amount}""#))
+                    .unwrap_or_default(),
             );
             json(&text, delay)
         } else if path.ends_with("/supported") {
             json(&supported, Duration::ZERO)
         } else if path == "/calls" {
-            json(&format!(r#"{{"verify":{verify},"settle":{settle},"plain":{plain}}}"#), Duration::ZERO)
+            json(
+                &format!(r#"{{"verify":{verify},"settle":{settle},"plain":{plain}}}"#),
+                Duration::ZERO,
+            )
         } else {
             plain += 1;
             json("{}", Duration::ZERO)

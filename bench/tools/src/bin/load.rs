@@ -50,7 +50,9 @@ fn main() -> std::io::Result<()> {
         count,
         until: None,
         status: arguments.number("status", 200) as u16,
-        needs: arguments.text("needs").map(|name| format!("\r\n{}:", name.to_ascii_lowercase()).into_bytes()),
+        needs: arguments
+            .text("needs")
+            .map(|name| format!("\r\n{}:", name.to_ascii_lowercase()).into_bytes()),
         wrong: 0,
         statuses: BTreeMap::new(),
         whole: Vec::with_capacity(count.min(1 << 22)),
@@ -69,7 +71,11 @@ fn main() -> std::io::Result<()> {
     if let Some(seconds) = arguments.text("seconds").and_then(|text| text.parse().ok()) {
         run.until = Some(began + Duration::from_secs_f64(seconds));
     }
-    let mut busy = connections.iter_mut().map(|connection| run.send(connection)).filter(|sent| *sent).count();
+    let mut busy = connections
+        .iter_mut()
+        .map(|connection| run.send(connection))
+        .filter(|sent| *sent)
+        .count();
     while busy > 0 {
         match poll.poll(&mut events, Some(Duration::from_secs(30))) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
@@ -209,12 +215,16 @@ impl Run {
     }
 
     fn judge(&mut self, answer: &[u8], end: usize) {
-        let status = std::str::from_utf8(&answer[9..12]).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+        let status = std::str::from_utf8(&answer[9..12])
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(0);
         *self.statuses.entry(status).or_default() += 1;
         let has = |name: &[u8]| answer[..end].windows(name.len()).any(|part| part.eq_ignore_ascii_case(name));
         if (status != self.status && (self.status != 0 || status >= 500)) || self.needs.as_deref().is_some_and(|name| !has(name)) {
             self.wrong += 1;
-            self.example.get_or_insert_with(|| String::from_utf8_lossy(&answer[..answer.len().min(3000)]).into_owned());
+            self.example
+                .get_or_insert_with(|| String::from_utf8_lossy(&answer[..answer.len().min(3000)]).into_owned());
         }
     }
 
@@ -223,7 +233,9 @@ impl Run {
             values.sort_unstable();
             let at = |share: f64| {
                 let index = (values.len() as f64 * share) as usize;
-                values.get(index.min(values.len().saturating_sub(1))).map_or(0.0, |value| value.as_nanos() as f64 / 1000.0)
+                values
+                    .get(index.min(values.len().saturating_sub(1)))
+                    .map_or(0.0, |value| value.as_nanos() as f64 / 1000.0)
             };
             serde_json::json!({"p05": at(0.05), "p25": at(0.25), "p50": at(0.5), "p75": at(0.75), "p95": at(0.95), "p99": at(0.99)})
         };

@@ -14,7 +14,8 @@ use std::io::{Read, Write};
 use std::time::{SystemTime, UNIX_EPOCH};
 use x402_bench_tools::arguments::Arguments;
 
-const TRANSFER: &[u8] = b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)";
+const TRANSFER: &[u8] =
+    b"TransferWithAuthorization(address from,address to,uint256 value,uint256 validAfter,uint256 validBefore,bytes32 nonce)";
 const DOMAIN: &[u8] = b"EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)";
 
 const DOMAIN_WITHOUT_VERSION: &[u8] = b"EIP712Domain(string name,uint256 chainId,address verifyingContract)";
@@ -38,22 +39,36 @@ fn main() -> std::io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(&mut seed)?;
 
     let scheme = arguments.text("scheme").unwrap_or("exact");
-    let offer = challenge["accepts"].as_array().into_iter().flatten().find(|offer| offer["scheme"] == scheme);
+    let offer = challenge["accepts"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|offer| offer["scheme"] == scheme);
     let offer = offer.expect("the challenge offers the scheme");
     let permit2 = offer["extra"]["assetTransferMethod"] == "permit2";
     let domain = if permit2 { permit2_domain(offer) } else { token_domain(offer) };
-    let payers: Vec<(SigningKey, String, Word)> = (0..arguments.number("payers", 100).max(1)).map(|index| payer(&seed, index)).collect();
+    let payers: Vec<(SigningKey, String, Word)> = (0..arguments.number("payers", 100).max(1))
+        .map(|index| payer(&seed, index))
+        .collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let until = now + offer["maxTimeoutSeconds"].as_u64().unwrap_or(300);
     let mut out = std::io::BufWriter::new(std::fs::File::create(arguments.text("out").unwrap_or("requests"))?);
     for number in 0..arguments.number("count", 1000) {
         let (key, address, from) = &payers[number as usize % payers.len()];
         let nonce = keccak(&[&seed[..], b"nonce", &number.to_be_bytes()].concat());
-        let hash = if permit2 { permit_hash(offer, &nonce, until) } else { transfer_hash(offer, from, &nonce, until) };
+        let hash = if permit2 {
+            permit_hash(offer, &nonce, until)
+        } else {
+            transfer_hash(offer, from, &nonce, until)
+        };
         let digest = keccak(&[&[0x19, 0x01][..], &domain, &hash].concat());
         let stranger = &payers[(number as usize + 1) % payers.len()].0;
         let signer = if forged && payers.len() > 1 { stranger } else { key };
-        let mut payload = if permit2 { permit(offer, address, &nonce, until) } else { transfer(offer, address, &nonce, until) };
+        let mut payload = if permit2 {
+            permit(offer, address, &nonce, until)
+        } else {
+            transfer(offer, address, &nonce, until)
+        };
         payload["signature"] = sign(signer, &digest).into();
         let mut payment = json!({"x402Version": 2, "accepted": offer, "payload": payload});
         if !challenge["resource"].is_null() {
@@ -83,11 +98,22 @@ fn token_domain(offer: &Value) -> Word {
 }
 
 fn permit2_domain(offer: &Value) -> Word {
-    keccak(&[keccak(DOMAIN_WITHOUT_VERSION), keccak(b"Permit2"), number_word(chain(offer)), address_word(PERMIT2)].concat())
+    keccak(
+        &[
+            keccak(DOMAIN_WITHOUT_VERSION),
+            keccak(b"Permit2"),
+            number_word(chain(offer)),
+            address_word(PERMIT2),
+        ]
+        .concat(),
+    )
 }
 
 fn chain(offer: &Value) -> u128 {
-    text(&offer["network"]).trim_start_matches("eip155:").parse().expect("an eip155 network")
+    text(&offer["network"])
+        .trim_start_matches("eip155:")
+        .parse()
+        .expect("an eip155 network")
 }
 
 fn amount(offer: &Value) -> Word {
@@ -96,7 +122,18 @@ fn amount(offer: &Value) -> Word {
 
 fn transfer_hash(offer: &Value, from: &Word, nonce: &Word, until: u64) -> Word {
     let to = address_word(text(&offer["payTo"]));
-    keccak(&[keccak(TRANSFER), *from, to, amount(offer), number_word(0), number_word(until.into()), *nonce].concat())
+    keccak(
+        &[
+            keccak(TRANSFER),
+            *from,
+            to,
+            amount(offer),
+            number_word(0),
+            number_word(until.into()),
+            *nonce,
+        ]
+        .concat(),
+    )
 }
 
 fn transfer(offer: &Value, from: &str, nonce: &Word, until: u64) -> Value {
@@ -113,11 +150,24 @@ fn permit_nonce(nonce: &Word) -> u128 {
 
 fn permit_hash(offer: &Value, nonce: &Word, until: u64) -> Word {
     let permissions = keccak(&[keccak(TOKEN_PERMISSIONS), address_word(text(&offer["asset"])), amount(offer)].concat());
-    let (to, facilitator) = (address_word(text(&offer["payTo"])), address_word(text(&offer["extra"]["facilitatorAddress"])));
+    let (to, facilitator) = (
+        address_word(text(&offer["payTo"])),
+        address_word(text(&offer["extra"]["facilitatorAddress"])),
+    );
     let witness = keccak(&[keccak(WITNESS), to, facilitator, number_word(0)].concat());
     let kind = keccak(&[PERMIT_WITNESS, TOKEN_PERMISSIONS, WITNESS].concat());
     let nonce = number_word(permit_nonce(nonce));
-    keccak(&[kind, permissions, address_word(UPTO_PROXY), nonce, number_word(until.into()), witness].concat())
+    keccak(
+        &[
+            kind,
+            permissions,
+            address_word(UPTO_PROXY),
+            nonce,
+            number_word(until.into()),
+            witness,
+        ]
+        .concat(),
+    )
 }
 
 fn permit(offer: &Value, from: &str, nonce: &Word, until: u64) -> Value {
