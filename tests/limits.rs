@@ -410,6 +410,7 @@ fn who_loses_the_race_for_a_payment_leaves_its_name_to_the_winner() {
             claims: &world.claims,
             secret: &[9; 16],
             leases: &std::cell::RefCell::default(),
+            challenges: &std::cell::RefCell::default(),
             random: || [7; 16],
             notes: &mut Notes::default(),
         };

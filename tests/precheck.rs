@@ -113,6 +113,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
         claims: &claims,
         secret: &[1; 16],
         leases: &std::cell::RefCell::default(),
+        challenges: &std::cell::RefCell::default(),
         random: || [7; 16],
         notes: &mut notes,
     };

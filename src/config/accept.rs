@@ -102,12 +102,14 @@ fn read_one(node: &Node<'_>, around: &Surroundings<'_>, errors: &mut Errors) -> 
     let scheme = scheme?;
     let transfer = transfer(&fields, node, scheme, &known, errors)?;
     let domain_separator = domain(&known, &transfer, node, errors)?;
+    let pay_to = pay_to?;
     Some(Template {
         offer: Offer {
             scheme,
             asset: known.asset,
             transfer,
-            pay_to: pay_to?,
+            seller: pay_to.to_string().into(),
+            pay_to,
             max_timeout_seconds: max_timeout?,
             amount: Atomic(0),
             upfront: false,

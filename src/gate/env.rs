@@ -1,5 +1,6 @@
 //! What the world looks like at the moment of an event, and what there is to say about it.
 
+use super::challenges::Challenges;
 use super::credit::{Capture, Leases};
 use crate::config::Config;
 use crate::pricing::Former;
@@ -28,6 +29,8 @@ pub struct Env<'a> {
     pub secret: &'a [u8; 16],
     /// What this worker may spend of balances without asking.
     pub leases: &'a RefCell<Leases>,
+    /// Challenges that this worker has made before.
+    pub challenges: &'a RefCell<Challenges>,
     /// Where names come from that nobody else has.
     pub random: fn() -> [u8; 16],
     /// Where the gate says what happened.

@@ -23,6 +23,7 @@
 
 mod admission;
 mod answer;
+mod challenges;
 mod credit;
 mod delivery;
 mod edits;
@@ -46,6 +47,7 @@ mod tries;
 mod trust;
 mod verifying;
 
+pub use challenges::Challenges;
 pub use credit::{Capture, Leases, Reserving, Spending, end_leases, pays_by_credit};
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{
@@ -53,7 +55,7 @@ pub use effects::{
     VerifiedEffect,
 };
 pub use env::{Env, Note, Notes};
-pub use request::{Request, open};
+pub use request::{Request, open, open_at};
 pub use response::Response;
 pub use settlement::Settlement;
 pub use streaming::Streaming;
@@ -250,6 +252,15 @@ impl Gate {
             Self::Delivering(delivery) => delivery.failed(false, env),
             _ => {}
         }
+    }
+
+    /// Whether the end of the stream means anything to it.
+    pub fn minds_its_end(&self) -> bool {
+        let ends_alone = matches!(
+            self,
+            Self::Done | Self::Answered | Self::Passing | Self::Settling | Self::Paying | Self::Keyed(_)
+        );
+        !ends_alone
     }
 
     /// The stream has ended; `end` is how its answer did, [`End::Complete`] only if the last of it was handed on.

@@ -19,7 +19,7 @@ use super::share;
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
-use crate::pricing::{Atomic, Condition, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
+use crate::pricing::{Atomic, Condition, Located, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
@@ -66,6 +66,11 @@ impl Request<'_> {
 
 /// Decides what happens to a request.
 pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    open_at(request, env.config.routes.locate(&request.place), env)
+}
+
+/// The same, for a request that has been located among the routes of the configuration.
+pub fn open_at(request: &Request<'_>, located: Located, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     let facts = RequestFacts {
         place: request.place,
         headers: request.headers,
@@ -75,7 +80,7 @@ pub fn open(request: &Request<'_>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
         let answer = refuse_plainly(env, Refusal::InternalRedirect, "");
         return (Gate::Answered, RequestEffect::Answer(answer));
     }
-    let selection = env.config.routes.select(&facts);
+    let selection = env.config.routes.select_at(located, &facts);
     if request.upgrades() && !matches!(selection, Selection::Free(_) | Selection::Unmatched | Selection::Preflight) {
         // An upgraded request has no end, so that conditions over its body say nothing.
         let answer = refuse_plainly(env, Refusal::UpgradeNotPayable, "");

@@ -156,24 +156,28 @@ pub(super) fn append_buffer(kind: Buffer, bytes: &[u8]) -> Result<(), Failed> {
     checked(unsafe { proxy_set_buffer_bytes(kind as u32, usize::MAX, 0, bytes.as_ptr(), bytes.len()) })
 }
 
-/// All headers of a map, in order, names in lower case as Envoy keeps them.
-pub(super) fn headers(map: Map) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// All headers of a map, for [`pairs`].
+pub(super) fn header_bytes(map: Map) -> Vec<u8> {
     // SAFETY: the pointers outlive the call.
-    let bytes = fetched(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) }).unwrap_or_default();
-    decode_pairs(&bytes).unwrap_or_default()
+    fetched(|data, size| unsafe { proxy_get_header_map_pairs(map as u32, data, size) }).unwrap_or_default()
+}
+
+/// What is in them: in order, names in lower case as Envoy keeps them.
+pub(super) fn pairs(bytes: &[u8]) -> Vec<(&[u8], &[u8])> {
+    decode_pairs(bytes).unwrap_or_default()
 }
 
 /// Reads the ABI's serialized map: count, then (name length, value length) for each, then the texts, each ended by a NUL.
-fn decode_pairs(bytes: &[u8]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+fn decode_pairs(bytes: &[u8]) -> Option<Vec<(&[u8], &[u8])>> {
     let word = |at: usize| -> Option<usize> {
         let raw: [u8; 4] = bytes.get(at..at.checked_add(4)?)?.try_into().ok()?;
         usize::try_from(u32::from_le_bytes(raw)).ok()
     };
     let count = word(0)?;
     let mut text = count.checked_mul(8)?.checked_add(4)?;
-    let mut take = |size: usize| -> Option<Vec<u8>> {
+    let mut take = |size: usize| -> Option<&[u8]> {
         let end = text.checked_add(size)?;
-        let part = bytes.get(text..end)?.to_vec();
+        let part = bytes.get(text..end)?;
         text = end.checked_add(1)?;
         Some(part)
     };

@@ -8,7 +8,6 @@ use std::rc::Weak;
 
 use super::abi;
 use super::callout::{self, Arrived};
-use super::former::now_ms;
 use super::gate_stream::GateStream;
 use super::worker::Worker;
 use crate::breaker::{Breaker, Change, Class, Held, Pass};
@@ -76,10 +75,11 @@ impl Worker {
         let (Some(facilitator), Some(root)) = (self.config.peer(call.facilitator), self.calls.root.get()) else {
             return Err(NotSent(None));
         };
+        let now = abi::now();
         let mut breakers = self.calls.breakers.borrow_mut();
         let mut breaker = breakers.get_mut(call.facilitator);
         let pass = match (class, &breaker) {
-            (Some(class), Some(breaker)) => match breaker.admit(class, &facilitator.limits, now_ms()) {
+            (Some(class), Some(breaker)) => match breaker.admit(class, &facilitator.limits, now / 1_000_000) {
                 Ok(pass) => Some(pass),
                 Err(held) => {
                     let (reason, seconds) = match held {
@@ -110,7 +110,7 @@ impl Worker {
             endpoint: call.endpoint,
             stream: stream.map(|(_, stream)| stream).unwrap_or_default(),
             pass,
-            sent_at: abi::now(),
+            sent_at: now,
         };
         self.calls.in_flight.borrow_mut().insert(token, in_flight);
         Ok(token)
@@ -119,13 +119,12 @@ impl Worker {
     /// A call has ended: it is counted no more.
     pub(super) fn arrived(&self, token: CalloutToken, arrived: &Arrived) -> Option<InFlight> {
         let ended = self.calls.in_flight.borrow_mut().remove(&token)?;
-        self.metrics
-            .borrow_mut()
-            .took(ended.endpoint, abi::now().saturating_sub(ended.sent_at));
+        let now = abi::now();
+        self.metrics.borrow_mut().took(ended.endpoint, now.saturating_sub(ended.sent_at));
         if let Some(pass) = ended.pass {
             self.with_breaker(ended.facilitator, |breaker, config| {
                 let limits = &config.peer(ended.facilitator)?.limits;
-                breaker.ended(pass, arrived.has_failed(ended.endpoint), limits, now_ms())
+                breaker.ended(pass, arrived.has_failed(ended.endpoint), limits, now / 1_000_000)
             });
         }
         Some(ended)

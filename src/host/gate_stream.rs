@@ -10,15 +10,15 @@ use super::abi::{self, Buffer, Map, Stream};
 use super::callout::Arrived;
 use super::calls::NotSent;
 use super::ending;
-use super::head::{BODY_PROPERTY, Head};
+use super::head::{BODY_PROPERTY, Head, first};
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
 use crate::gate::{
     self, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Owed, Request, RequestEffect, Response, ResponseEffect, Settlement,
-    TRUSTED_HEADERS, VerifiedEffect,
+    VerifiedEffect,
 };
 use crate::pricing::{End, Located};
-use crate::reader;
+use crate::reader::{self, BodyFacts};
 
 /// What Envoy says of an answer that the backend gave.
 const FROM_BACKEND: &[u8] = b"via_upstream";
@@ -232,37 +232,28 @@ impl HttpContext for GateStream {
         #[cfg(feature = "panic-switch")]
         super::panic_switch::ask(self.context);
         let head = Head::read(&self.worker.config);
-        let place = head.place();
-        let located = self.worker.config.routes.locate(&place);
-        let unpriced = matches!(located, Located::Nowhere | Located::Preflight);
-        if unpriced && abi::header(Map::Request, FORWARDED_HEADER).is_none() {
-            strip_trusted();
-            if self.worker.config.routes.passes_unmatched() || located == Located::Preflight {
-                return Action::Continue;
-            }
-            let request = Request {
-                place,
-                scheme: b"",
-                headers: &[],
-                body: None,
-                ended: end_of_stream,
-            };
-            let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
-            self.gate = gate;
-            return self.carry_out(effect);
+        let headers = head.headers();
+        let place = head.place(&headers);
+        let routes = &self.worker.config.routes;
+        let located = routes.locate(&place);
+        let passes = matches!(located, Located::Preflight) || (matches!(located, Located::Nowhere) && routes.passes_unmatched());
+        if passes && first(&headers, FORWARDED_HEADER.as_bytes()).is_none() {
+            worker::apply(Map::Request, &Edits::default().distrust(&headers));
+            return Action::Continue;
         }
-        let headers = abi::headers(Map::Request);
-        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        let body = abi::property(&[BODY_PROPERTY]).and_then(|facts| reader::decode(&facts));
-        let scheme = abi::header(Map::Request, ":scheme").unwrap_or_default();
+        let body = if end_of_stream {
+            Some(BodyFacts::None)
+        } else {
+            abi::property(&[BODY_PROPERTY]).and_then(|facts| reader::decode(&facts))
+        };
         let request = Request {
             place,
-            scheme: &scheme,
+            scheme: first(&headers, b":scheme").unwrap_or_default(),
             headers: &headers,
             body: body.as_ref(),
             ended: end_of_stream,
         };
-        let (gate, effect) = self.worker.with_env(|env| gate::open(&request, env));
+        let (gate, effect) = self.worker.with_env(|env| gate::open_at(&request, located, env));
         self.gate = gate;
         self.carry_out(effect)
     }
@@ -275,11 +266,11 @@ impl HttpContext for GateStream {
         if matches!(self.gate, Gate::Done | Gate::Answered | Gate::Passing | Gate::Settling) {
             return Action::Continue;
         }
-        let headers = abi::headers(Map::Response);
-        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
+        let headers = abi::header_bytes(Map::Response);
+        let headers = abi::pairs(&headers);
         let response = Response {
-            status: abi::header(Map::Response, ":status")
-                .and_then(|status| std::str::from_utf8(&status).ok()?.parse().ok())
+            status: first(&headers, b":status")
+                .and_then(|status| std::str::from_utf8(status).ok()?.parse().ok())
                 .unwrap_or(0),
             from_backend: abi::property(&["response", "code_details"]).as_deref() == Some(FROM_BACKEND),
             ended: end_of_stream,
@@ -304,9 +295,8 @@ impl HttpContext for GateStream {
     }
 
     fn on_http_request_trailers(&mut self, _num_trailers: usize) -> Action {
-        let trailers = abi::headers(Map::RequestTrailers);
-        let trailers: Vec<(&[u8], &[u8])> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        worker::apply(Map::RequestTrailers, &Edits::default().distrust(&trailers));
+        let trailers = abi::header_bytes(Map::RequestTrailers);
+        worker::apply(Map::RequestTrailers, &Edits::default().distrust(&abi::pairs(&trailers)));
         self.on_http_request_body(0, true)
     }
 
@@ -331,9 +321,8 @@ impl HttpContext for GateStream {
     fn on_http_response_trailers(&mut self, _num_trailers: usize) -> Action {
         self.take_up();
         if !matches!(self.gate, Gate::Done) {
-            let trailers = abi::headers(Map::ResponseTrailers);
-            let trailers: Vec<(&[u8], &[u8])> = trailers.iter().map(|(name, value)| (&**name, &**value)).collect();
-            worker::apply(Map::ResponseTrailers, &self.gate.on_response_trailers(&trailers));
+            let trailers = abi::header_bytes(Map::ResponseTrailers);
+            worker::apply(Map::ResponseTrailers, &self.gate.on_response_trailers(&abi::pairs(&trailers)));
         }
         self.completed();
         if !self.gate.reads_response() {
@@ -349,7 +338,7 @@ impl HttpContext for GateStream {
         self.take_up();
         let time_is_up = self.worker.ended(self.context);
         let gate = &mut self.gate;
-        if matches!(gate, Gate::Done) {
+        if !gate.minds_its_end() {
             return;
         }
         let end = match (gate.reads_response(), time_is_up) {
@@ -365,14 +354,4 @@ impl HttpContext for GateStream {
             None => {}
         }
     }
-}
-
-/// Removes what only this filter may say. Asked for first, because removing clears Envoy's route cache even where there was nothing.
-fn strip_trusted() {
-    let present = TRUSTED_HEADERS.iter().filter(|name| abi::header(Map::Request, name).is_some());
-    let edits = Edits {
-        remove: present.map(|name| Box::from(*name)).collect(),
-        ..Edits::default()
-    };
-    worker::apply(Map::Request, &edits);
 }

@@ -3,7 +3,7 @@
 //! Labels are part of the name (`x402_refusals.reason.<reason>`), for Envoy's tag extraction to take apart; only names from the
 //! configuration and from closed lists go in, since Envoy never forgets a metric.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::abi::{self, Metric};
 use crate::config::Config;
@@ -13,6 +13,8 @@ use crate::gate::{Endpoint, Note};
 #[derive(Default)]
 pub(super) struct Metrics {
     ids: HashMap<String, u32>,
+    /// Those of challenges, by the index of the route.
+    challenges: BTreeMap<usize, u32>,
 }
 
 impl Metrics {
@@ -41,8 +43,17 @@ impl Metrics {
     pub(super) fn note(&mut self, note: &Note, config: &Config) {
         let (name, by) = match note {
             Note::Challenged(route) => {
+                // As often as somebody asks: its name is not made each time.
+                if let Some(id) = self.challenges.get(route) {
+                    return abi::increment(*id, 1);
+                }
+                let index = *route;
                 let route = config.routes.by_index(*route).map_or("", |route| &route.name);
-                (format!("x402_challenges.route.{route}"), 1)
+                if let Some(id) = self.id(Metric::Counter, format!("x402_challenges.route.{route}")) {
+                    self.challenges.insert(index, id);
+                    abi::increment(id, 1);
+                }
+                return;
             }
             Note::Refused(refusal) => (format!("x402_refusals.reason.{}", refusal.row().reason), 1),
             Note::Verified(outcome) => (format!("x402_verifications.outcome.{outcome}"), 1),

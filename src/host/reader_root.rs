@@ -10,7 +10,7 @@ use proxy_wasm::types::{Action, ContextType};
 
 use super::abi::{self, Buffer, Map};
 use super::former::{self, Lineage};
-use super::head::{BODY_PROPERTY, Head};
+use super::head::{BODY_PROPERTY, Head, Pairs, first};
 use crate::config::Config;
 use crate::gate::{carries_payment, pays_by_credit};
 use crate::pricing::{Former, RequestFacts, Routes, Scheme};
@@ -71,7 +71,7 @@ enum Reading {
     /// The body matters to nobody, or has been read.
     Nothing,
     /// The body is being collected.
-    Collecting { head: Head, headers: Headers },
+    Collecting(Head),
 }
 
 struct ReaderStream {
@@ -83,16 +83,16 @@ impl ReaderStream {
     /// The body is complete: reads it, and lets everything go on to the gate.
     fn complete(&mut self) -> Action {
         let reading = std::mem::replace(&mut self.reading, Reading::Nothing);
-        let (Reading::Collecting { head, headers }, Some(plugin)) = (reading, &self.plugin) else {
+        let (Reading::Collecting(head), Some(plugin)) = (reading, &self.plugin) else {
             return Action::Continue;
         };
         let routes = &plugin.config.routes;
         let body = abi::buffer(Buffer::RequestBody, usize::MAX);
+        let headers = head.headers();
         let (content_type, content_encoding) = (every(&headers, b"content-type"), every(&headers, b"content-encoding"));
         let (content_type, content_encoding) = (content_type.as_deref(), content_encoding.as_deref());
-        let headers: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
         let request = RequestFacts {
-            place: head.place(),
+            place: head.place(&headers),
             headers: &headers,
             body: None,
         };
@@ -125,12 +125,9 @@ impl ReaderStream {
     }
 }
 
-/// Names and values, as Envoy has them.
-type Headers = Vec<(Vec<u8>, Vec<u8>)>;
-
 /// All values of a request header, as one: which of two the backend would believe is not known.
-fn every(headers: &Headers, name: &[u8]) -> Option<Vec<u8>> {
-    let values: Vec<&[u8]> = headers.iter().filter(|(sent, _)| sent == name).map(|(_, value)| &**value).collect();
+fn every(headers: &Pairs<'_>, name: &[u8]) -> Option<Vec<u8>> {
+    let values: Vec<&[u8]> = headers.iter().filter(|(sent, _)| *sent == name).map(|(_, value)| *value).collect();
     (!values.is_empty()).then(|| values.join(&b", "[..]))
 }
 
@@ -144,30 +141,34 @@ impl Context for ReaderStream {}
 impl HttpContext for ReaderStream {
     fn on_http_request_headers(&mut self, _num_headers: usize, end_of_stream: bool) -> Action {
         let Some(plugin) = &self.plugin else { return Action::Continue };
+        // There is no body, which the gate sees as well.
+        if end_of_stream {
+            return Action::Continue;
+        }
         let routes = [Some(&plugin.config.routes), plugin.former()];
         if !routes.iter().flatten().any(|routes| routes.use_body()) {
             return Action::Continue;
         }
         let head = Head::read(&plugin.config);
-        let headers = abi::headers(Map::Request);
-        let seen: Vec<(&[u8], &[u8])> = headers.iter().map(|(name, value)| (&**name, &**value)).collect();
-        if !routes.iter().flatten().any(|routes| routes.needs_body(&head.place(), &seen)) {
+        let headers = head.headers();
+        let place = head.place(&headers);
+        if !routes.iter().flatten().any(|routes| routes.needs_body(&place, &headers)) {
             return Action::Continue;
         }
         // An upgraded request has no end: the gate refuses it, without its body.
-        if end_of_stream || headers.iter().any(|(name, _)| *name == b"upgrade" || *name == b":protocol") {
+        if first(&headers, b"upgrade").or(first(&headers, b":protocol")).is_some() {
             hand_on(&BodyFacts::None);
             return Action::Continue;
         }
-        self.reading = Reading::Collecting { head, headers };
+        self.reading = Reading::Collecting(head);
         Action::Pause
     }
 
     fn on_http_request_body(&mut self, _body_size: usize, end_of_stream: bool) -> Action {
         match self.reading {
             Reading::Nothing => Action::Continue,
-            Reading::Collecting { .. } if end_of_stream => self.complete(),
-            Reading::Collecting { .. } => Action::Pause,
+            Reading::Collecting(_) if end_of_stream => self.complete(),
+            Reading::Collecting(_) => Action::Pause,
         }
     }
 

@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use super::abi::{self, Level, Map};
 use super::calls::Calls;
-use super::former::{self, Lineage};
+use super::former::Lineage;
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
-use crate::gate::{Capture, Edits, Env, Gate, Leases, Notes, Settlement};
+use crate::gate::{Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
@@ -55,6 +55,7 @@ pub(super) struct Worker {
     pub(super) captures: RefCell<Vec<Capture>>,
     /// What may be spent of balances without asking.
     pub(super) leases: RefCell<Leases>,
+    challenges: RefCell<Challenges>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
     waiting: RefCell<HashSet<u32>>,
@@ -92,6 +93,7 @@ impl Worker {
             jobs: RefCell::default(),
             captures: RefCell::default(),
             leases: RefCell::default(),
+            challenges: RefCell::default(),
             waiting: RefCell::default(),
             left: RefCell::default(),
             limits: RefCell::default(),
@@ -117,9 +119,10 @@ impl Worker {
         }
         let result = {
             let table = self.table.borrow();
+            let now = abi::now();
             let mut env = Env {
-                now: now(),
-                now_ms: former::now_ms(),
+                now: UnixSeconds(now / 1_000_000_000),
+                now_ms: now / 1_000_000,
                 config: &self.config,
                 former: self.former.as_ref(),
                 supported: &table,
@@ -127,6 +130,7 @@ impl Worker {
                 claims: &self.claims,
                 secret: &self.secret,
                 leases: &self.leases,
+                challenges: &self.challenges,
                 random,
                 notes: &mut notes,
             };
@@ -214,15 +218,14 @@ impl Worker {
 
     /// Takes it up.
     pub(super) fn take_up(&self, context: u32) -> Option<Gate> {
-        self.left.borrow_mut().remove(&context)
+        removed(&self.left, context)
     }
 
     /// A stream has ended. Whether its time was up.
     pub(super) fn ended(&self, context: u32) -> bool {
         self.waits_no_more(context);
         self.take_up(context);
-        let until = self.limits.borrow_mut().remove(&context);
-        until.is_some_and(|until| until <= abi::now())
+        removed(&self.limits, context).is_some_and(|until| until <= abi::now())
     }
 
     /// Whether a stream still waits for its settlement.
@@ -232,7 +235,8 @@ impl Worker {
 
     /// A stream waits no more: its settlement is known, or it has ended. Whether it did until now.
     pub(super) fn waits_no_more(&self, context: u32) -> bool {
-        self.waiting.borrow_mut().remove(&context)
+        let mut waiting = self.waiting.borrow_mut();
+        !waiting.is_empty() && waiting.remove(&context)
     }
 
     fn publish(&self, notes: &Notes) {
@@ -253,6 +257,12 @@ impl Worker {
     pub(super) fn warn_of_breaker(&self, line: &str) {
         bounded(&self.breaker_warnings, line);
     }
+}
+
+/// Takes what there is of a stream. Most have nothing, and hashing costs more than asking whether anybody has.
+fn removed<T>(of: &RefCell<HashMap<u32, T>>, context: u32) -> Option<T> {
+    let mut of = of.borrow_mut();
+    if of.is_empty() { None } else { of.remove(&context) }
 }
 
 /// Logs a line. Clients can cause some of these at will, so that there is a bound on them.

@@ -1,5 +1,7 @@
 //! Offers: the ways a route can be paid, each with all that a challenge must say of it.
 
+use std::fmt;
+
 use crate::evm::Address;
 use crate::x402::Network;
 
@@ -83,6 +85,16 @@ pub enum PayTo {
     Solana(Box<str>),
 }
 
+/// As requirements write it.
+impl fmt::Display for PayTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Evm(address) => address.fmt(f),
+            Self::Solana(account) => f.write_str(account),
+        }
+    }
+}
+
 /// A token on a network.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Asset {
@@ -122,6 +134,8 @@ pub struct Offer {
     pub transfer: Transfer,
     /// The seller's account on that network.
     pub pay_to: PayTo,
+    /// The same as requirements write it: an EVM account's checksum costs a hash.
+    pub seller: Box<str>,
     /// `maxTimeoutSeconds` of the requirements.
     pub max_timeout_seconds: u64,
     /// What is charged, in the asset's smallest unit.

@@ -109,7 +109,12 @@ impl Routes {
 
     /// Which route takes a request: the first one whose place and conditions all fit.
     pub fn select(&self, request: &RequestFacts<'_>) -> Selection {
-        let at = match self.locate(&request.place) {
+        self.select_at(self.locate(&request.place), request)
+    }
+
+    /// The same, for a request whose place is known.
+    pub fn select_at(&self, located: Located, request: &RequestFacts<'_>) -> Selection {
+        let at = match located {
             Located::Preflight => return Selection::Preflight,
             Located::Ambiguous => return Selection::Ambiguous,
             Located::Nowhere => return self.unmatched(),

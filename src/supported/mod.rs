@@ -160,11 +160,12 @@ fn needs(offer: &Offer) -> Need {
 
 /// Whether any offer depends on what a facilitator says of itself.
 pub fn is_needed(config: &Config) -> bool {
-    config
-        .routes
-        .iter()
-        .flat_map(|route| &route.offers)
-        .any(|offer| needs(offer) != Need::Nothing)
+    config.routes.iter().any(|route| needs_facts(&route.offers))
+}
+
+/// The same of some offers.
+pub fn needs_facts(offers: &[Offer]) -> bool {
+    offers.iter().any(|offer| needs(offer) != Need::Nothing)
 }
 
 /// Takes the right to ask a facilitator, if it is time to and no other worker has it.

@@ -72,10 +72,13 @@ pub fn matches(accepted: &Value, payable: &Payable<'_>) -> Result<(), Refusal> {
 
 /// Equal, or two spellings of an address.
 fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
+    if one.is_some() && one == other {
+        return true;
+    }
     let address = |value: Option<&Value>| value.and_then(Value::as_str).and_then(|text| text.parse::<Address>().ok());
     match (address(one), address(other)) {
         (Some(one), Some(other)) => one == other,
-        _ => one.is_some() && one == other,
+        _ => false,
     }
 }
 

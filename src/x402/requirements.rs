@@ -2,9 +2,11 @@
 //!
 //! Source: x402 v2 "PaymentRequirements", x402 v1 "PaymentRequirements", `scheme_exact_evm`, `scheme_upto_evm`, `scheme_exact_svm`.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
-use crate::pricing::{Atomic, Offer, PayTo, Scheme, Transfer};
+use crate::pricing::{Atomic, Offer, Scheme, Transfer};
 
 /// An offer with what has to be known of a facilitator to quote it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,7 +50,7 @@ pub struct RequirementV2<'a> {
     network: &'a str,
     amount: String,
     asset: &'a str,
-    pay_to: String,
+    pay_to: Cow<'a, str>,
     max_timeout_seconds: u64,
     extra: Extra<'a>,
 }
@@ -69,7 +71,7 @@ pub struct RequirementV1<'a> {
     resource: &'a str,
     description: &'a str,
     mime_type: &'a str,
-    pay_to: String,
+    pay_to: Cow<'a, str>,
     max_timeout_seconds: u64,
     asset: &'a str,
     extra: Extra<'a>,
@@ -88,7 +90,7 @@ struct Extra<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     primary_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    recipient_address: Option<String>,
+    recipient_address: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     facilitator_address: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -157,19 +159,16 @@ impl<'a> Payable<'a> {
     }
 
     /// Who the signed transfer names: the seller, or in a Permit the spender.
-    fn pay_to(&self) -> String {
+    fn pay_to(&self) -> Cow<'a, str> {
         match &self.offer.transfer {
-            Transfer::Permit { spender } => spender.to_string(),
-            _ => self.seller(),
+            Transfer::Permit { spender } => spender.to_string().into(),
+            _ => self.seller().into(),
         }
     }
 
     /// The seller's account, in a Permit too.
-    pub(super) fn seller(&self) -> String {
-        match &self.offer.pay_to {
-            PayTo::Evm(address) => address.to_string(),
-            PayTo::Solana(account) => account.to_string(),
-        }
+    pub(super) fn seller(&self) -> &'a str {
+        &self.offer.seller
     }
 
     fn extra(&self) -> Extra<'a> {

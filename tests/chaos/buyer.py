@@ -38,6 +38,8 @@ class Buyer:
         copy, answer = self.copy, attempt.answer
         if attempt.trouble and self.fleet.kitchen.reached[attempt.test_id]:
             copy.trouble = ""
+        # Nor is anything to be had of an Envoy that is not there.
+        copy.parked = answer is None
         if answer is None or not answer.clean:
             return ""
         if answer.status == 200:

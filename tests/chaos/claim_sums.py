@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from . import gaps
 from .fleet import Fleet
 from .purchases import Attempt, Purchase
 
@@ -67,7 +68,7 @@ class Sums:
         """Whether its Envoy was killed before the ledger knew that it was delivered."""
         gate = attempt.gate
         told = {name for what, name in gate.relay.heard_of if what == "delivered"}
-        return (gate.killed or self.purchase.may_be_untold) and not told & gate.holders(self.purchase.spends)
+        return (gate.killed or gaps.may_be_untold(self.purchase)) and not told & gate.holders(self.purchase.spends)
 
     def _is_owed(self) -> bool:
         """Whether it was delivered, and its settlement refused then: that ends the answer with a cut."""
@@ -84,7 +85,7 @@ class Sums:
         assert self.trouble or cut, "it was paid for, and not served"
 
     def _is_not_for_nothing(self) -> None:
-        assert self.moved or not self.wholes or self.purchase.may_be_untold, "it was served, and not paid for"
+        assert self.moved or not self.wholes or gaps.may_be_untold(self.purchase), "it was served, and not paid for"
 
     def _refusals_are_true(self) -> None:
         for attempt in self.purchase.attempts:
@@ -100,10 +101,10 @@ class Sums:
 def _check_intents(fleet: Fleet, purchases: list[Purchase]) -> None:
     claims = {claim: found for gate in fleet.everyone for found, _, claim in gate.intents()}
     rows = {claims[claim]: rest for claim, *rest in fleet.database.rows("SELECT claim, state, amount, payload FROM intents")}
-    assert not [row for row in rows.values() if row[2]], "a payload is left"
     for purchase in purchases:
         moved = fleet.till.moved[purchase.spends]
-        state, amount, _ = rows.get(purchase.spends, ("", "", ""))
+        state, amount, payload = rows.get(purchase.spends, ("", "", ""))
+        assert not payload, (state, str(purchase))
         assert (state == "settled") == bool(moved), (state, str(purchase))
         assert state in ("settled", "released", "") or state == "failed" and purchase.good.is_metered and purchase.manner == "refuses", state
         if moved:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
@@ -14,12 +15,13 @@ from e2e.facilitator import spends
 from e2e.payments import pay
 from e2e.wire import Journal, Loop, eventually
 from e2e.world import BASE, BUFFER, MAIN, World, changed, wasm
+from eth_account import Account
 
 from stack.envoy import Envoy, cluster, gateway, route
 from stack.ledger import Ledger as Service
 from stack.process import NotReady, wait_until
 
-from . import moments
+from . import gaps, moments
 from .buyer import Buyer
 from .crew import Crew
 from .database import Database
@@ -27,20 +29,19 @@ from .fuse import Fuse
 from .kitchen import Kitchen
 from .purchases import GOODS, TROUBLES, Copy, Purchase
 from .relay import Relay
+from .spares import Spares
 from .till import MANNERS, Till
 
 Json = dict[str, Any]
 
+VICTIMS = ["one", "two"]
 CLIENTS = 6
-PURCHASES = 3
+PURCHASES = 2
 # Longer than any run.
 VALID = "3000s"
 # At what somebody is killed, and how many of these there are in a round, about.
-MOMENTS = {"claim asked": 15, "claim answered": 12, "verify asked": 12, "backend asked": 15, "backend answered": 10, "payment asked": 15,
-           "settle asked": 15, "settle moved": 12, "payment answered": 15, "part read": 30, "report asked": 15, "report answered": 15}
-# An Envoy that knows of an attempt without an outcome takes "used", of what the ledger knows to have been had elsewhere, for its own
-# success: to be left at the default when it does not.
-SETTLEMENT = {"retries": 0, "accept_used_nonce_up_to": "0"}
+MOMENTS = {"claim asked": 10, "claim answered": 8, "verify asked": 8, "backend asked": 10, "backend answered": 8, "payment asked": 10,
+           "settle asked": 10, "settle moved": 8, "payment answered": 10, "part read": 20, "report asked": 10, "report answered": 10}
 # Whose claims are being dealt with.
 OPEN = "state IN ('held', 'settling', 'unknown', 'settled') AND delivered = 0"
 
@@ -63,7 +64,7 @@ class Plan:
 class Gate(World):
     """One Envoy, as long as it lives, and the relay between it and the ledger, which nobody else uses."""
 
-    def __init__(self, fleet: Fleet, name: str) -> None:
+    def __init__(self, fleet: Fleet, name: str = "") -> None:
         self.name = name
         self.killed = False
         self.relay = Relay(fleet.loop, fleet.journal, fleet.service, fleet.fuse)
@@ -72,10 +73,10 @@ class Gate(World):
                        "verify_timeout": "60s", "settle_timeout": "60s", "breaker": {"failures": 0},
                        "headers": {"authorization": f"Bearer {fleet.service.token}"}}
         offers = [{**good.route, "accept": [{**offer, "max_timeout": VALID} for offer in good.route["accept"]]} for good in GOODS.values()]
-        envoy = Envoy(config, changed(routes=offers, facilitators=[facilitator], replay={"claims": "shared"}, settlement=SETTLEMENT,
-                                      redeliver={"times": 1, "window": VALID}), name=f"fleet-{name}")
+        envoy = Envoy(config, changed(routes=offers, facilitators=[facilitator], replay={"claims": "shared"}, settlement={"retries": 0, **gaps.SETTLEMENT},
+                                      redeliver={"times": 1, "window": VALID}), name="fleet")
         super().__init__(envoy, fleet.kitchen, fleet.till, fleet.journal)
-        wait_until(lambda: self.everywhere(lambda: self.call("/metered", **GOODS["metered"].asks).status == 402), f"{name} makes its offers")
+        wait_until(lambda: self.everywhere(lambda: self.call("/metered", **GOODS["metered"].asks).status == 402), "it makes its offers")
 
     def holders(self, payment: str | None = None) -> set[str]:
         """The names under which its requests asked for payments, or for one of them."""
@@ -99,7 +100,8 @@ class Gate(World):
 class Fleet:
     """See the module."""
 
-    def __init__(self, name: str, directory: Path) -> None:
+    def __init__(self, name: str, directory: Path, killed: int) -> None:
+        """`killed`: how many Envoys will be."""
         self.loop, self.journal = Loop(), Journal()
         self.fuse = Fuse(self.loop)
         self.till = Till(self.loop, self.journal, self.fuse)
@@ -111,9 +113,12 @@ class Fleet:
             "settlement": {"accept_used_nonce_up_to": {"usd": "20"}},
         }, self.database.url)
         # Those that live, and all that ever did.
-        self.gates = [Gate(self, "one"), Gate(self, "two")]
+        with ThreadPoolExecutor() as pool:
+            self.gates = list(pool.map(lambda which: Gate(self, which), VICTIMS))
+        self._spares = Spares(lambda: Gate(self), killed)
         self.everyone = list(self.gates)
         self.purchases: list[Purchase] = []
+        self._payers = [Account.create() for _ in range(CLIENTS)]
         self._offers = {name: self._offer(name) for name in GOODS}
 
     def _offer(self, name: str) -> tuple[Json, Json]:
@@ -123,7 +128,7 @@ class Fleet:
 
     def stop(self) -> None:
         """All of it."""
-        for gate in self.gates:
+        for gate in self.gates + self._spares.left():
             gate.envoy.stop()
         self.service.process.stop()
         self.database.stop()
@@ -138,9 +143,12 @@ class Fleet:
     def _purchase(self, luck: random.Random, victim: str) -> Purchase:
         name = luck.choice(list(GOODS))
         offer, resource = self._offers[name]
-        purchase = Purchase(GOODS[name], pay(offer, resource=resource), luck.choice(MANNERS), luck.choice(TROUBLES), luck.random() < 0.5,
+        used = luck.random() < 0.5
+        # What is inferred of a payer is inferred once.
+        payer = None if used else luck.choice(self._payers)
+        purchase = Purchase(GOODS[name], pay(offer, payer, resource), luck.choice(MANNERS), luck.choice(TROUBLES), luck.random() < 0.5,
                             luck.random() < 0.5, victim)
-        self.till.manners[purchase.spends] = (purchase.manner, luck.random() < 0.5)
+        self.till.manners[purchase.spends] = (purchase.manner, used)
         first = luck.randrange(2)
         for number in range(luck.choice([1, 1, 2])):
             copy = Copy(purchase, luck.choice(list(PROTOCOLS)), first + number, "" if number else purchase.trouble)
@@ -161,7 +169,7 @@ class Fleet:
         return not by_hand
 
     def _pid(self, victim: str) -> int:
-        process = self.service.process if victim == "ledger" else self.gates[int(victim == "two")].envoy.process
+        process = self.service.process if victim == "ledger" else self.gates[VICTIMS.index(victim)].envoy.process
         return process.pid
 
     def _start_again(self, victim: str) -> None:
@@ -169,10 +177,11 @@ class Fleet:
             self.service.process.stop()
             self.service.start()
             return
-        number = int(victim == "two")
+        number = VICTIMS.index(victim)
         self.gates[number].killed = True
         self.gates[number].envoy.stop()
-        self.gates[number] = Gate(self, victim)
+        self.gates[number] = self._spares.take()
+        self.gates[number].name = victim
         self.gates[number].relay.resets = self.gates[1 - number].relay.resets
         self.everyone.append(self.gates[number])
 
@@ -199,8 +208,8 @@ class Fleet:
 
     def _busy(self) -> list[tuple[str, str]]:
         """What requests of living Envoys have a payment, and in which state it is."""
-        untold = {purchase.spends for purchase in self.purchases if purchase.may_be_untold}
-        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if found not in untold}
+        ignored = {purchase.spends: gaps.may_be_untold(purchase) or gaps.is_kept(purchase) for purchase in self.purchases}
+        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if not ignored.get(found)}
         rows = self.database.rows(f"SELECT holder, state FROM intents WHERE {OPEN} AND lease_until > {int(time.time() * 1000)}")
         return [(names[holder], state) for holder, state in rows if holder in names]
 

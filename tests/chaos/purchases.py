@@ -49,8 +49,6 @@ GOODS = {
 # there is an answer; the backend says that it cannot, resets before its answer, or in it.
 TROUBLES = ["", "", "", "leaves", "leaves early", "fails", "resets", "breaks"]
 
-# What is due of a metered answer is told to the ledger once, at its end: while that is away it is lost. To be turned off when it is told again.
-UNTOLD = True
 
 
 @dataclass
@@ -107,11 +105,6 @@ class Purchase:
     def spends(self) -> str:
         """What can be spent once."""
         return spends(self.payment.payload)
-
-    @property
-    def may_be_untold(self) -> bool:
-        """Whether the ledger may never hear what is due of an answer: it was metered, and ended while the ledger was away."""
-        return UNTOLD and self.good.is_metered and self.victim == "ledger" and any(attempt.began for attempt in self.attempts)
 
     def wholes(self) -> list[Attempt]:
         """The requests that got all of an answer."""

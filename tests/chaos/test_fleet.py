@@ -13,7 +13,7 @@ import pytest
 
 from . import draw, moments
 from .claim_sums import check
-from .fleet import MOMENTS, Fleet
+from .fleet import MOMENTS, VICTIMS, Fleet
 
 # Of each database.
 ROUNDS = {"sqlite": int(os.environ.get("X402_ROUNDS") or 14), "postgres": int(os.environ.get("X402_ROUNDS") or 6)}
@@ -25,17 +25,19 @@ def _run(name: str, directory: Path) -> tuple[str, Counter[str]]:
     """All rounds on one database: what was done, and what was seen."""
     luck, done = random.Random(f"{draw.SEED} fleet {name}"), ""
     # An Envoy takes longer to start.
-    killed, seen = moments.drawn(luck, ["ledger", "ledger", "one", "two"], MOMENTS), Counter()
-    fleet = Fleet(name, directory)
+    drawn = moments.drawn(luck, ["ledger", "ledger", "ledger", "ledger", *VICTIMS], MOMENTS)
+    killed, seen = [next(drawn) for _ in range(ROUNDS[name])], Counter[str]()
+    fleet = Fleet(name, directory, sum(victim in VICTIMS for victim, _ in killed))
     try:
-        for number in range(1, ROUNDS[name] + 1):
-            plan = fleet.plan(luck, *next(killed))
+        for number, (victim, where) in enumerate(killed, start=1):
+            plan = fleet.plan(luck, victim, where)
             done += f"{number}: {plan}\n"
             planned = fleet.play(plan)
             seen["killed at their moments"] += planned
             if number % TOGETHER == 0 or number == ROUNDS[name]:
                 fleet.settle()
                 fleet.ask_again()
+                fleet.settle()
                 seen.update(check(fleet))
         fleet.is_well()
     except BaseException as problem:

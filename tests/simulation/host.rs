@@ -81,6 +81,7 @@ impl Worker {
             claims: &world.claims,
             secret: &SECRET,
             leases: &std::cell::RefCell::default(),
+            challenges: &std::cell::RefCell::default(),
             random: || [7; 16],
             notes: &mut notes,
         });

@@ -53,6 +53,7 @@ pub struct World {
     pub now: u64,
     pub notes: Notes,
     pub leases: std::cell::RefCell<x402_envoy::gate::Leases>,
+    pub challenges: std::cell::RefCell<x402_envoy::gate::Challenges>,
 }
 
 impl World {
@@ -71,6 +72,7 @@ impl World {
             table: Table::default(),
             now: NOW,
             leases: std::cell::RefCell::default(),
+            challenges: std::cell::RefCell::default(),
             notes: Notes::default(),
         }
     }
@@ -86,6 +88,7 @@ impl World {
             claims: &self.claims,
             secret: &[9; 16],
             leases: &self.leases,
+            challenges: &self.challenges,
             random: || [7; 16],
             notes: &mut self.notes,
         })

@@ -204,7 +204,7 @@ impl<'a> Challenge<'a> {
             ("x-payment-amount", decimal(payable.offer)),
             ("x-payment-asset", clean(&asset.symbol)),
             ("x-payment-network", asset.network.v1_name().to_owned()),
-            ("x-payment-recipient", payable.seller()),
+            ("x-payment-recipient", payable.seller().to_owned()),
         ]
     }
 

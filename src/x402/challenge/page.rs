@@ -79,7 +79,7 @@ fn write_offers(out: &mut String, challenge: &Challenge<'_>, said: &Said) -> fmt
             decimal(offer),
             Text(&offer.asset.symbol),
             Text(offer.asset.network.v1_name()),
-            Text(&payable.seller())
+            Text(payable.seller())
         )?;
     }
     out.push_str("</table>\n");

@@ -137,8 +137,7 @@ fn object(text: &[u8], header: &str) -> Result<Map<String, Value>, PaymentError>
         .iter()
         .filter(|(key, _)| *key != "extensions")
         .any(|(_, value)| json::has_case_twins(value));
-    let mut names = std::collections::BTreeSet::new();
-    if twins || !object.keys().all(|key| names.insert(key.to_ascii_lowercase())) {
+    if twins || json::keys_have_case_twins(&object) {
         return Err(PaymentError::payload(format!(
             "the {header} header has two keys in one object that differ in case alone"
         )));

@@ -70,6 +70,7 @@ pub(super) fn offer(network: &str, scheme: Scheme, transfer: Transfer, amount: u
         upfront: false,
         transfer,
         pay_to: PayTo::Evm(SELLER.parse().unwrap()),
+        seller: SELLER.into(),
         max_timeout_seconds: 300,
         amount: Atomic(amount),
         domain_separator: [0; 32],
