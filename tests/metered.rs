@@ -15,7 +15,7 @@ use support::world::{SETTLED, TOKEN, VALID, World, body};
 use support::{Payer, permit, unbase64};
 use x402_envoy::gate::{
     BodyEffect, CalloutReply, Edits, EndEffect, Endpoint, Gate, LastWords, Next, Note, Owed, Released, RequestEffect, Response,
-    ResponseEffect, Settlement, VerifiedEffect,
+    ResponseEffect, Settlement, Unread, VerifiedEffect,
 };
 use x402_envoy::pricing::{End, Place, RequestFacts};
 use x402_envoy::reader::{self, BodyFacts};
@@ -145,9 +145,13 @@ impl Chat {
 
     /// A part of the answer, not the last: what passes of it.
     fn part(&mut self, bytes: &str) -> String {
-        let effect = self.world.env(|env| self.gate.on_response_body(bytes.as_bytes(), false, env));
-        assert!(matches!(effect.next, Next::Go), "nothing but the end waits");
-        effect.bytes.map_or(bytes.into(), |bytes| String::from_utf8(bytes).unwrap())
+        let now_ms = self.world.now * 1000;
+        let passed = self.gate.pass(bytes.as_bytes(), || now_ms).unwrap_or_else(|Unread| {
+            let effect = self.world.env(|env| self.gate.on_response_body(bytes.as_bytes(), false, env));
+            assert!(matches!(effect.next, Next::Go), "nothing but the end waits");
+            effect.bytes
+        });
+        passed.map_or(bytes.into(), |bytes| String::from_utf8(bytes).unwrap())
     }
 
     fn last(&mut self, bytes: &str) -> BodyEffect {

@@ -179,6 +179,10 @@ pub struct BodyEffect {
     pub next: Next,
 }
 
+/// A part of a body that has to be shown to [`Gate::on_response_body`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Unread;
+
 /// What comes after a part of a body.
 #[must_use]
 pub enum Next {

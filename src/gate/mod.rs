@@ -52,7 +52,7 @@ pub use credit::{Capture, Leases, Reserving, Spending, end_leases, pays_by_credi
 pub use edits::{Edits, FORWARDED_HEADER, TRUSTED_HEADERS, carries_payment};
 pub use effects::{
     BodyEffect, Call, CalloutReply, CalloutToken, EndEffect, Endpoint, LastWords, Next, Owed, Released, RequestEffect, ResponseEffect,
-    VerifiedEffect,
+    Unread, VerifiedEffect,
 };
 pub use env::{Env, Note, Notes};
 pub use request::{Request, open, open_at};
@@ -189,6 +189,18 @@ impl Gate {
             Self::Streaming(_) => true,
             Self::Spending(spending) => spending.reads_response(),
             _ => false,
+        }
+    }
+
+    /// A part of the answer, not its last, that only the meter has to see: what passes in its place; `None`: it does.
+    ///
+    /// Needs no [`Env`], which costs more than most parts do. `Err`: the part is for [`Gate::on_response_body`], and was not looked at.
+    /// `now_ms` is asked for the time, in milliseconds since the epoch, only if that matters.
+    pub fn pass(&mut self, bytes: &[u8], now_ms: impl FnOnce() -> u64) -> Result<Option<Vec<u8>>, Unread> {
+        match self {
+            Self::Streaming(streaming) => streaming.pass(bytes, now_ms),
+            Self::Spending(spending) => spending.pass(bytes),
+            _ => Err(Unread),
         }
     }
 

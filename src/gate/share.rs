@@ -61,9 +61,14 @@ impl Share {
         self.told.set(None);
     }
 
+    /// Whether the last time is long ago. `now_ms`: milliseconds since the epoch.
+    pub(super) fn is_due(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.reported_ms.get()) >= REPORT_MS
+    }
+
     /// Whether it is time to tell what is due.
     pub(super) fn reports(&self, env: &Env<'_>) -> bool {
-        let due = env.now_ms.saturating_sub(self.reported_ms.get()) >= REPORT_MS;
+        let due = self.is_due(env.now_ms);
         if due {
             self.reported_ms.set(env.now_ms);
         }

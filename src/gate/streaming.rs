@@ -3,7 +3,7 @@
 use super::Gate;
 use super::answer::refuse;
 use super::edits::Edits;
-use super::effects::{BodyEffect, Next, ResponseEffect};
+use super::effects::{BodyEffect, Next, ResponseEffect, Unread};
 use super::env::{Env, Note};
 use super::metered::{self, Metered};
 use super::response::Response;
@@ -45,6 +45,14 @@ impl Streaming {
         edits.add.push(("trailer", streaming.sale.receipt_name().into()));
         env.notes.attribute("outcome", "streaming");
         (Gate::Streaming(Box::new(streaming)), ResponseEffect::Edit(edits))
+    }
+
+    /// More of the answer, unless it is time to tell the ledger what is due.
+    pub(super) fn pass(&mut self, bytes: &[u8], now_ms: impl FnOnce() -> u64) -> Result<Option<Vec<u8>>, Unread> {
+        match self.sale.hold.share() {
+            Some(share) if share.is_due(now_ms()) => Err(Unread),
+            _ => Ok(self.metered.pass(bytes, false)),
+        }
     }
 
     /// The next bytes of the answer; `last`: none will follow.

@@ -10,12 +10,13 @@ use super::abi::{self, Buffer, Map, Stream};
 use super::callout::Arrived;
 use super::calls::NotSent;
 use super::ending;
+use super::former;
 use super::head::{BODY_PROPERTY, Head, first};
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
 use crate::gate::{
-    self, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Owed, Request, RequestEffect, Response, ResponseEffect, Settlement,
-    VerifiedEffect,
+    self, BodyEffect, CalloutToken, Edits, EndEffect, FORWARDED_HEADER, Gate, Next, Owed, Request, RequestEffect, Response, ResponseEffect,
+    Settlement, Unread, VerifiedEffect,
 };
 use crate::pricing::{End, Located};
 use crate::reader::{self, BodyFacts};
@@ -309,9 +310,22 @@ impl HttpContext for GateStream {
         if !self.gate.reads_response() {
             return self.held();
         }
-        let bytes = abi::buffer(Buffer::ResponseBody, body_size);
+        // The end often comes alone, and what is not there need not be fetched.
+        let bytes = if body_size == 0 {
+            Vec::new()
+        } else {
+            abi::buffer(Buffer::ResponseBody, body_size)
+        };
         let gate = &mut self.gate;
-        let effect = self.worker.with_env(|env| gate.on_response_body(&bytes, end_of_stream, env));
+        let passed = if end_of_stream {
+            Err(Unread)
+        } else {
+            gate.pass(&bytes, former::now_ms)
+        };
+        let effect = match passed {
+            Ok(bytes) => BodyEffect { bytes, next: Next::Go },
+            Err(Unread) => self.worker.with_env(|env| gate.on_response_body(&bytes, end_of_stream, env)),
+        };
         if let Some(changed) = &effect.bytes {
             let _ = abi::replace_buffer(Buffer::ResponseBody, bytes.len(), changed);
         }

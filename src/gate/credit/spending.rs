@@ -5,7 +5,7 @@ use super::{Tab, micros};
 use crate::gate::Gate;
 use crate::gate::answer::refuse;
 use crate::gate::edits::Edits;
-use crate::gate::effects::{BodyEffect, Next, ResponseEffect};
+use crate::gate::effects::{BodyEffect, Next, ResponseEffect, Unread};
 use crate::gate::env::{Env, Note};
 use crate::gate::metered::{self, Metered, withholds_usage};
 use crate::gate::response::Response;
@@ -89,6 +89,14 @@ impl Spending {
         let mut answer = refuse(env, &self.tab.order, Refusal::AnswerNotSold, None, "");
         answer.headers.extend(edits.set);
         (Gate::Spending(self), ResponseEffect::Answer(answer))
+    }
+
+    /// More of a metered answer.
+    pub(in crate::gate) fn pass(&mut self, bytes: &[u8]) -> Result<Option<Vec<u8>>, Unread> {
+        match &mut self.stage {
+            Stage::Metered(metered) => Ok(metered.pass(bytes, false)),
+            Stage::Sent | Stage::Fixed(_) => Err(Unread),
+        }
     }
 
     /// The next bytes of a metered answer.

@@ -1,6 +1,6 @@
 //! The answer of one stream, from its headers to its end.
 
-use x402_envoy::gate::{EndEffect, Gate, Next, Response, ResponseEffect};
+use x402_envoy::gate::{BodyEffect, EndEffect, Gate, Next, Response, ResponseEffect, Unread};
 use x402_envoy::pricing::End;
 
 use super::super::agenda::Cut;
@@ -157,7 +157,12 @@ impl Worker {
         }
         let next = if stream.gate.reads_response() {
             let Stream { visit, gate, root, .. } = &mut *stream;
-            let effect = self.with_env(world, *root, Some(*visit), |env| gate.on_response_body(bytes, last, env));
+            // As the host does, which asks for an environment only where the gate needs one.
+            let passed = if last { Err(Unread) } else { gate.pass(bytes, || world.now_ms()) };
+            let effect = match passed {
+                Ok(bytes) => BodyEffect { bytes, next: Next::Go },
+                Err(Unread) => self.with_env(world, *root, Some(*visit), |env| gate.on_response_body(bytes, last, env)),
+            };
             world.delivered(stream.visit, effect.bytes.as_deref().unwrap_or(bytes));
             effect.next
         } else {
