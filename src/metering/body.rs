@@ -1,6 +1,6 @@
 //! The usage in an answer that is one JSON document, of any length.
 
-use super::keys::KEYS;
+use super::keys::key;
 use super::prefix::Prefix;
 use super::scanner::{Scanner, Sink, Value};
 use super::usage::{Counts, Statement, has_counts};
@@ -47,7 +47,9 @@ impl Body {
 }
 
 impl Sink for Found {
-    const KEYS: &'static [&'static str] = &KEYS;
+    fn key(name: &[u8]) -> Option<&'static str> {
+        key(name)
+    }
 
     fn enters(&self, path: &[&str]) -> bool {
         match path {

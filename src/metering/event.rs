@@ -1,12 +1,16 @@
 //! One server-sent event as it comes in.
 
+use super::beginning::Beginning;
 use super::found::{Found, Said};
 use super::prefix::Prefix;
 use super::scanner::Scanner;
 
-/// An event as it comes in; keeps its place in it and what was found, not its data.
+/// An event as it comes in; keeps its place in it and what was found, and of its data only what others begin with too.
 #[derive(Debug)]
 pub(super) struct Event {
+    beginning: Beginning,
+    /// No data has come yet.
+    is_new: bool,
     scanner: Scanner,
     done: Prefix,
     has_lines: bool,
@@ -16,6 +20,8 @@ pub(super) struct Event {
 impl Event {
     pub(super) fn new() -> Self {
         Self {
+            beginning: Beginning::new(),
+            is_new: true,
             scanner: Scanner::new(),
             done: DONE,
             has_lines: false,
@@ -33,7 +39,12 @@ impl Event {
     /// More of a line of data.
     pub(super) fn data(&mut self, bytes: &[u8]) {
         self.done.take(bytes);
-        self.scanner.feed(bytes, &mut self.found);
+        let rest = if core::mem::take(&mut self.is_new) {
+            self.beginning.read(bytes, &mut self.scanner, &mut self.found)
+        } else {
+            bytes
+        };
+        self.scanner.feed(rest, &mut self.found);
     }
 
     /// Whether it can still turn out to be [`Said::usage_only`].
@@ -51,6 +62,7 @@ impl Event {
         let last = said.last || core::mem::replace(&mut self.done, DONE).is_complete();
         self.scanner.restart();
         self.has_lines = false;
+        self.is_new = true;
         self.found = Found::default();
         Said { last, ..said }
     }

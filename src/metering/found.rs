@@ -1,7 +1,7 @@
 //! What the data of an event says of usage, text and the end, whichever API it is of.
 
-use super::keys::KEYS;
-use super::scanner::{ITEM, Sink, Value};
+use super::keys::key;
+use super::scanner::{ITEM, OTHER, Sink, Value};
 use super::usage::{Counts, Statement, has_counts};
 
 /// What a whole event said.
@@ -36,7 +36,7 @@ enum Type {
 }
 
 /// What was found in an event's JSON so far.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Found {
     of: Type,
     statement: Statement,
@@ -107,7 +107,9 @@ impl Found {
 }
 
 impl Sink for Found {
-    const KEYS: &'static [&'static str] = &KEYS;
+    fn key(name: &[u8]) -> Option<&'static str> {
+        key(name)
+    }
 
     fn enters(&self, path: &[&str]) -> bool {
         match path {
@@ -122,6 +124,10 @@ impl Sink for Found {
     }
 
     fn value(&mut self, path: &[&str], value: Value<'_>) {
+        // Most values are of keys that say nothing; what they are in was looked at when it began.
+        if let [.., OTHER] = path {
+            return;
+        }
         match (path, value) {
             (["usage"], Value::Object) => self.has_usage = true,
             (["choices"], Value::Array) => self.has_empty_choices = true,

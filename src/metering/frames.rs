@@ -2,10 +2,13 @@
 //!
 //! Keeps nothing of them: an event may be of any length.
 
+use super::bytes::before_line_end;
 use super::prefix::Prefix;
 
 /// The name of the field that matters.
 const DATA: &[u8] = b"data";
+/// A line of it, up to what the field says.
+const LINE: &[u8] = b"data: ";
 
 /// What some bytes of a stream are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +86,11 @@ impl Frames {
             }
             Place::LineStart => {
                 self.in_event = true;
+                // As nearly every line begins; the same as byte by byte.
+                if bytes.starts_with(LINE) {
+                    self.place = Place::Data;
+                    return Some((LINE.len(), Piece::Line));
+                }
                 self.name(0, first)
             }
             Place::Name(matched) => self.name(matched, first),
@@ -91,11 +99,11 @@ impl Frames {
                 if first == b' ' {
                     (1, Piece::Field)
                 } else {
-                    (line_length(bytes), Piece::Data)
+                    (before_line_end(bytes), Piece::Data)
                 }
             }
-            Place::Data => (line_length(bytes), Piece::Data),
-            Place::Rest => (line_length(bytes), self.here()),
+            Place::Data => (before_line_end(bytes), Piece::Data),
+            Place::Rest => (before_line_end(bytes), self.here()),
         })
     }
 
@@ -122,10 +130,6 @@ impl Frames {
     fn here(&self) -> Piece {
         if self.in_event { Piece::Field } else { Piece::Between }
     }
-}
-
-fn line_length(bytes: &[u8]) -> usize {
-    bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

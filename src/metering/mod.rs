@@ -17,7 +17,9 @@
 //! ```
 
 mod answer;
+mod beginning;
 mod body;
+mod bytes;
 pub mod estimate;
 mod event;
 mod found;

@@ -1,5 +1,7 @@
 //! A JSON string, decoded as it comes in: its length, and its start.
 
+use super::bytes::before_special;
+
 /// How much of a string is kept: more than the longest key or event type that matters.
 const HEAD: usize = 64;
 
@@ -42,6 +44,14 @@ impl Text {
         self.high = None;
     }
 
+    /// Makes this what another is, keeping the memory.
+    pub(super) fn copy(&mut self, other: &Self) {
+        self.head.clone_from(&other.head);
+        self.bytes = other.bytes;
+        self.escape = other.escape;
+        self.high = other.high;
+    }
+
     /// Length of the decoded string in bytes of UTF-8.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
@@ -57,10 +67,7 @@ impl Text {
         while let Some((byte, rest)) = bytes.split_first() {
             match self.escape {
                 Escape::No => {
-                    let plain = bytes
-                        .iter()
-                        .position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f))
-                        .unwrap_or(bytes.len());
+                    let plain = before_special(bytes);
                     if plain > 0 {
                         let (run, rest) = bytes.split_at_checked(plain).unwrap_or((bytes, &[]));
                         self.end_high();
@@ -152,7 +159,7 @@ impl Text {
         // A head with a gap would be another string: after the first byte too many nothing is added.
         if self.short().is_some() {
             let room = HEAD.saturating_sub(self.head.len());
-            self.head.extend(decoded.iter().take(room));
+            self.head.extend_from_slice(decoded.get(..room).unwrap_or(decoded));
         }
         self.bytes = self.bytes.saturating_add(u64::try_from(decoded.len()).unwrap_or(u64::MAX));
     }

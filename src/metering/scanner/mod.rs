@@ -10,7 +10,7 @@ use super::text::{Taken, Text};
 /// The step of a path into an array.
 pub(super) const ITEM: &str = "[]";
 /// The step of a path to a key that the sink does not know.
-const OTHER: &str = "*";
+pub(super) const OTHER: &str = "*";
 /// The deepest that a sink can look; what is deeper is skipped.
 const MAX_DEPTH: usize = 8;
 
@@ -35,8 +35,8 @@ pub(super) enum Value<'t> {
 
 /// Who is told of values.
 pub(super) trait Sink {
-    /// The keys that paths are made of; any other key is a step that equals none of these.
-    const KEYS: &'static [&'static str];
+    /// The key of this name, if it is one that paths are made of; any other key is a step that equals none of these.
+    fn key(name: &[u8]) -> Option<&'static str>;
 
     /// Whether the values in the object or array at this path are wanted.
     fn enters(&self, path: &[&str]) -> bool;
@@ -109,6 +109,14 @@ impl Scanner {
         self.state = State::Value { or_end: false };
         self.objects.clear();
         self.path.clear();
+    }
+
+    /// Makes this the place where another scanner is, keeping the memory.
+    pub(super) fn copy(&mut self, other: &Self) {
+        self.state = other.state;
+        self.text.copy(&other.text);
+        self.objects.clone_from(&other.objects);
+        self.path.clone_from(&other.path);
     }
 
     /// Whether one object, array, string or literal was read to its end, and nothing but blanks since.
@@ -235,9 +243,9 @@ impl Scanner {
     fn close_text<S: Sink>(&mut self, key: bool, sink: &mut S) {
         let short = self.text.short();
         if key {
-            let known = short.and_then(|name| S::KEYS.iter().find(|key| key.as_bytes() == name));
+            let known = short.and_then(S::key);
             if let Some(step) = self.path.last_mut() {
-                *step = known.copied().unwrap_or(OTHER);
+                *step = known.unwrap_or(OTHER);
             }
             self.state = State::Colon;
             return;
