@@ -30,7 +30,6 @@ from .relay import Relay
 from .till import MANNERS, Till
 
 Json = dict[str, Any]
-
 CLIENTS = 8
 ORDERS = 3
 TENANTS = 4
