@@ -208,8 +208,8 @@ class Fleet:
 
     def _busy(self) -> list[tuple[str, str]]:
         """What requests of living Envoys have a payment, and in which state it is."""
-        ignored = {purchase.spends: gaps.may_be_untold(purchase) or gaps.is_kept(purchase) for purchase in self.purchases}
-        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if not ignored.get(found)}
+        untold = {purchase.spends for purchase in self.purchases if gaps.may_be_untold(purchase)}
+        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if found not in untold and not gaps.is_kept(gate, name)}
         rows = self.database.rows(f"SELECT holder, state FROM intents WHERE {OPEN} AND lease_until > {int(time.time() * 1000)}")
         return [(names[holder], state) for holder, state in rows if holder in names]
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from .purchases import Purchase
+
+if TYPE_CHECKING:
+    from .fleet import Gate
 
 # An Envoy that knows of an attempt without an outcome takes "used", which the ledger says of what was had elsewhere, for its own success:
 # the default would have payments buy two answers.
@@ -14,6 +19,6 @@ def may_be_untold(purchase: Purchase) -> bool:
     return purchase.good.is_metered and purchase.victim == "ledger" and any(attempt.began for attempt in purchase.attempts)
 
 
-def is_kept(purchase: Purchase) -> bool:
-    """A payment that was taken over, paid, and could not be served is not given back before its lease ends."""
-    return not purchase.good.is_metered and purchase.trouble in ("fails", "resets", "leaves early")
+def is_kept(gate: Gate, holder: str) -> bool:
+    """A payment that was taken over, paid, and could not be served is not given back before its lease ends: the ledger has no use for that."""
+    return ("released", holder) in gate.relay.turned_away

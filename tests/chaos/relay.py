@@ -24,6 +24,8 @@ class Relay(Ledger):
         self.fuse = fuse
         # How requests have ended, and which: what the ledger has heard for certain.
         self.heard_of: set[tuple[str, str]] = set()
+        # What it had no use for, so that it is not told again.
+        self.turned_away: set[tuple[str, str]] = set()
         super().__init__(loop, journal, service)
 
     async def answer(self, request: Request, answer: Answer) -> None:
@@ -41,9 +43,12 @@ class Relay(Ledger):
         found = await super().ask(request, path)
         if found[0] == 503 and self.resets:
             raise ConnectionAbortedError
-        if found[0] == 200 and path.endswith(b"/report"):
+        if path.endswith(b"/report"):
             said = json.loads(request.body)
-            self.heard_of.add((said["outcome"], said["intent"]))
+            if found[0] == 200:
+                self.heard_of.add((said["outcome"], said["intent"]))
+            elif found[0] == 404:
+                self.turned_away.add((said["outcome"], said["intent"]))
         self.fuse.note(f"{_event(request)} answered")
         return found
 

@@ -16,7 +16,7 @@ from .claim_sums import check
 from .fleet import MOMENTS, VICTIMS, Fleet
 
 # Of each database.
-ROUNDS = {"sqlite": int(os.environ.get("X402_ROUNDS") or 14), "postgres": int(os.environ.get("X402_ROUNDS") or 6)}
+ROUNDS = {"sqlite": int(os.environ.get("X402_ROUNDS") or 12), "postgres": int(os.environ.get("X402_ROUNDS") or 7)}
 # So many rounds, and then a look at all the sums.
 TOGETHER = 5
 
