@@ -21,6 +21,8 @@ pub struct Routes {
     exact: BTreeMap<Box<[u8]>, Vec<usize>>,
     /// The other routes, by [`PathPattern::directory`](super::matcher::PathPattern::directory); indices ascend.
     globs: BTreeMap<Box<[u8]>, Vec<usize>>,
+    uses_body: bool,
+    uses_envoy_route: bool,
 }
 
 impl Routes {
@@ -36,6 +38,9 @@ impl Routes {
             }
         }
         Self {
+            // Found once: both are asked at each request, whatever it is for.
+            uses_body: routes.iter().any(|route| route.matcher.model.is_some() || route.price.needs_body()),
+            uses_envoy_route: routes.iter().any(|route| route.matcher.envoy_route.is_some()),
             routes,
             deny_unmatched,
             exact,
@@ -74,13 +79,12 @@ impl Routes {
 
     /// Whether any route's conditions or price depend on the body.
     pub fn use_body(&self) -> bool {
-        let uses = |route: &Route| route.matcher.model.is_some() || route.price.needs_body();
-        self.routes.iter().any(uses)
+        self.uses_body
     }
 
     /// Whether any route's place depends on Envoy's name for its route.
     pub fn use_envoy_route(&self) -> bool {
-        self.routes.iter().any(|route| route.matcher.envoy_route.is_some())
+        self.uses_envoy_route
     }
 
     /// Which routes are at a place, whatever their conditions.
