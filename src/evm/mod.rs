@@ -17,6 +17,7 @@ mod nonce;
 mod oracle;
 pub mod permit2;
 mod recover;
+mod secp256k1;
 mod signature;
 mod u256;
 

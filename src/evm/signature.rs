@@ -1,7 +1,6 @@
 //! What a signature is, told from its bytes alone.
 
-use k256::elliptic_curve::PrimeField;
-use k256::elliptic_curve::scalar::IsHigh;
+use super::secp256k1;
 use std::fmt;
 
 /// The longest signature that is looked at, in bytes: smart wallets send a few kilobytes, headers hold 16 KiB.
@@ -11,6 +10,12 @@ pub const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
 const FULL: usize = 65;
 /// Length of `r || yParityAndS` (EIP-2098).
 const COMPACT: usize = 64;
+
+/// Half of the order of the curve, rounded down: the highest `s` that is low.
+const HALF_ORDER: [u8; 32] = [
+    0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, //
+    0x5d, 0x57, 0x6e, 0x73, 0x57, 0xa4, 0x50, 0x1d, 0xdf, 0xe9, 0x2f, 0x46, 0x68, 0x1b, 0x20, 0xa0,
+];
 
 /// Who can decide about a signature.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,14 +104,10 @@ impl Signature {
     ///
     /// [`SignatureError::OutOfRange`] and [`SignatureError::HighS`].
     pub fn new(r: [u8; 32], s: [u8; 32], y_parity: bool) -> Result<Self, SignatureError> {
-        for number in [r, s] {
-            let scalar = k256::Scalar::from_repr(number.into()).into_option();
-            if scalar.is_none_or(|scalar| bool::from(scalar.is_zero())) {
-                return Err(SignatureError::OutOfRange);
-            }
+        if !secp256k1::in_range(&r) || !secp256k1::in_range(&s) {
+            return Err(SignatureError::OutOfRange);
         }
-        let high = k256::Scalar::from_repr(s.into()).map(|s| s.is_high());
-        if high.into_option().is_none_or(bool::from) {
+        if s > HALF_ORDER {
             return Err(SignatureError::HighS);
         }
         Ok(Self { r, s, y_parity })
