@@ -5,8 +5,9 @@
 //!
 //! A limb is allowed to grow beyond its 29 bits. How far, is counted in sizes: an element is of size m if no limb of it is beyond
 //! ±m · 2²⁸ · (1 + 2⁻⁶). What is multiplied or reduced is of size 1 again, sums and differences have the sum of the sizes, and two
-//! elements may be multiplied if the product of their sizes is at most [`MAX_PRODUCT`].
-#![allow(clippy::arithmetic_side_effects)] // No operation can overflow while sizes are kept: see above, and `mul`. The tests, which check for overflows, multiply the largest.
+//! elements may be multiplied if the product of their sizes is at most 13: nine products of limbs, 9 · 13 · 2⁵⁶ · (1 + 2⁻⁶)², and what is
+//! carried into a column, less than 2⁵⁰, are below 2⁶³.
+#![allow(clippy::arithmetic_side_effects)] // None can overflow while sizes are kept, as above. Tests, which check for it, multiply the largest.
 
 use super::inverse::{self, MODULUS_P};
 use super::words::{self, Words};
@@ -27,10 +28,6 @@ const FOLD_NEXT: u32 = 3;
 /// 2²⁶¹ is 2⁵ times that.
 const FOLD_COLUMN: i64 = 977 << 5;
 const FOLD_COLUMN_NEXT: u32 = 8;
-
-/// 9 · 13 · 2⁵⁶ · (1 + 2⁻⁶)² and what is carried into a column, below 2⁵⁰, is below 2⁶³.
-#[cfg(test)]
-const MAX_PRODUCT: i32 = 13;
 
 /// A number modulo p; the same number can be written in many ways, so that it has no `PartialEq`.
 #[derive(Clone, Copy, Debug)]

@@ -1,4 +1,5 @@
 //! Points of y² = x³ + 7, and their sums. Which way a sum goes depends on the points: all of them are public.
+#![allow(clippy::arithmetic_side_effects)] // Of `Field` alone. The sizes that its bounds ask for are given where they are not 1.
 
 use super::field::Field;
 use super::words::{self, Words};

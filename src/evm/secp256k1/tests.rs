@@ -6,9 +6,9 @@ use super::group::{Affine, Jacobian};
 use super::scalar::{Half, Scalar};
 use super::{multiply, recover, words};
 use alloy_primitives::{U256, uint};
+use k256::elliptic_curve::PrimeField;
 use k256::elliptic_curve::point::DecompressPoint;
 use k256::elliptic_curve::sec1::ToSec1Point;
-use k256::elliptic_curve::{Group, PrimeField};
 use k256::{AffinePoint, ProjectivePoint};
 use proptest::prelude::*;
 use secp256k1::ecdsa::{RecoverableSignature, RecoveryId};
@@ -292,7 +292,8 @@ fn wycheproof_agrees() {
         let [digest, signature, result] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}");
         };
-        let (r, s) = (word(&signature[..64]), word(&signature[64..]));
+        let (r, s) = signature.split_at(64);
+        let (r, s) = (word(r), word(s));
         let signed = [false, true]
             .into_iter()
             .any(|odd| ours(word(digest), r, s, odd).map(hex::encode).as_deref() == Some(key));
