@@ -112,6 +112,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
         store: &store,
         claims: &claims,
         secret: &[1; 16],
+        payers: &x402_envoy::evm::Payers::default(),
         leases: &std::cell::RefCell::default(),
         challenges: &std::cell::RefCell::default(),
         random: || [7; 16],
@@ -226,6 +227,7 @@ fn a_solana_payment_is_held_for_longer_than_a_blockhash_lives() {
         bounds: &config.pre_check,
         resource: "http://x/paid",
         secret: &[1; 16],
+        payers: None,
         now: UnixSeconds(1000),
         grace: 0,
     };

@@ -15,6 +15,7 @@ mod hexadecimal;
 mod nonce;
 #[cfg(test)]
 mod oracle;
+mod payers;
 pub mod permit2;
 mod recover;
 mod secp256k1;
@@ -27,6 +28,7 @@ pub use address::{Address, EXACT_PERMIT2_PROXY, PERMIT2, UPTO_PERMIT2_PROXY};
 pub use eip712::{domain_separator, permit2_domain};
 pub use hexadecimal::HexError;
 pub use nonce::Nonce;
+pub use payers::Payers;
 pub use recover::recover;
 pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, SignatureForm};
 pub use u256::{DecimalError, U256};

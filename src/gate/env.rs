@@ -3,6 +3,7 @@
 use super::challenges::Challenges;
 use super::credit::{Capture, Leases};
 use crate::config::Config;
+use crate::evm::Payers;
 use crate::pricing::Former;
 use crate::replay::{Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
 use crate::supported::Table;
@@ -27,6 +28,8 @@ pub struct Env<'a> {
     pub claims: &'a Claims,
     /// The secret that claim keys are hashed with.
     pub secret: &'a [u8; 16],
+    /// The keys of accounts that this worker has seen sign.
+    pub payers: &'a Payers,
     /// What this worker may spend of balances without asking.
     pub leases: &'a RefCell<Leases>,
     /// Challenges that this worker has made before.

@@ -201,6 +201,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         bounds: &env.config.pre_check,
         resource: &order.resource,
         secret: if env.config.shared_claims { &share::SECRET } else { env.secret },
+        payers: Some(env.payers),
         now: env.now,
         grace: 0,
     };

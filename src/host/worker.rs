@@ -13,6 +13,7 @@ use super::former::Lineage;
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
+use crate::evm::Payers;
 use crate::gate::{Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
@@ -54,6 +55,7 @@ pub(super) struct Worker {
     /// What the ledger has to hear of, and has not been told.
     pub(super) captures: RefCell<Vec<Capture>>,
     /// What may be spent of balances without asking.
+    pub(super) payers: Payers,
     pub(super) leases: RefCell<Leases>,
     challenges: RefCell<Challenges>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
@@ -92,6 +94,7 @@ impl Worker {
             table: RefCell::default(),
             jobs: RefCell::default(),
             captures: RefCell::default(),
+            payers: Payers::default(),
             leases: RefCell::default(),
             challenges: RefCell::default(),
             waiting: RefCell::default(),
@@ -129,6 +132,7 @@ impl Worker {
                 store: &SharedData,
                 claims: &self.claims,
                 secret: &self.secret,
+                payers: &self.payers,
                 leases: &self.leases,
                 challenges: &self.challenges,
                 random,

@@ -173,7 +173,12 @@ fn check_signature(
 ) -> Result<Claiming, Refused> {
     let (policy, refusal) = match signature {
         SignatureForm::Eoa(signature) => {
-            if recover(&digest(), signature) == Some(payer) {
+            let digest = digest();
+            let signed = match terms.payers {
+                Some(payers) => payers.signed(&payer, &digest, signature),
+                None => recover(&digest, signature) == Some(payer),
+            };
+            if signed {
                 return Ok(Claiming::AtOnce);
             }
             (terms.bounds.eoa_sized, Refusal::InvalidSignature)

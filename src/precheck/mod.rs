@@ -8,6 +8,7 @@ mod evm;
 mod window;
 
 use crate::config::PreCheck;
+use crate::evm::Payers;
 use crate::pricing::{Offer, Transfer};
 use crate::replay::{ClaimKey, UnixSeconds};
 use crate::supported::{Ready, Table};
@@ -31,6 +32,8 @@ pub struct Terms<'a> {
     pub resource: &'a str,
     /// The secret that claim keys are hashed with.
     pub secret: &'a [u8; 16],
+    /// The keys of accounts that have signed before, if they are kept.
+    pub payers: Option<&'a Payers>,
     /// The time.
     pub now: UnixSeconds,
     /// For how long a payment is looked at that has expired, in seconds: one that was settled may have an answer to be had again.

@@ -52,6 +52,7 @@ pub struct World {
     pub table: Table,
     pub now: u64,
     pub notes: Notes,
+    pub payers: x402_envoy::evm::Payers,
     pub leases: std::cell::RefCell<x402_envoy::gate::Leases>,
     pub challenges: std::cell::RefCell<x402_envoy::gate::Challenges>,
 }
@@ -71,6 +72,7 @@ impl World {
             former: None,
             table: Table::default(),
             now: NOW,
+            payers: x402_envoy::evm::Payers::default(),
             leases: std::cell::RefCell::default(),
             challenges: std::cell::RefCell::default(),
             notes: Notes::default(),
@@ -87,6 +89,7 @@ impl World {
             store: &self.store,
             claims: &self.claims,
             secret: &[9; 16],
+            payers: &self.payers,
             leases: &self.leases,
             challenges: &self.challenges,
             random: || [7; 16],

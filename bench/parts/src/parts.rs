@@ -2,7 +2,7 @@
 
 use crate::config::{self, Config};
 use crate::evm::eip3009::TransferWithAuthorization;
-use crate::evm::{Address, Nonce, Signature, SignatureForm, domain_separator, keccak256, recover};
+use crate::evm::{Address, Nonce, Payers, Signature, SignatureForm, domain_separator, keccak256, recover};
 use crate::precheck::{self, Terms};
 use crate::pricing::{Offer, Quote};
 use crate::replay::{ClaimKey, Claims, SharedStore, UnixSeconds};
@@ -11,7 +11,7 @@ use crate::x402::{Payment, decode};
 use std::hint::black_box;
 
 /// Every part, cheapest to explain first.
-pub const PARTS: &[&str] = &["nothing", "keccak", "decode", "domain", "digest", "recover", "pre_check", "claim"];
+pub const PARTS: &[&str] = &["nothing", "keccak", "decode", "domain", "digest", "recover", "known", "pre_check", "claim"];
 
 const SECRET: [u8; 16] = [7; 16];
 /// How long a claim of the bench lives, in seconds: longer than the bench.
@@ -29,6 +29,7 @@ pub struct Parts {
     signed: TransferWithAuthorization,
     signature: Signature,
     digest: [u8; 32],
+    payers: Payers,
     next: u64,
 }
 
@@ -62,6 +63,7 @@ impl Parts {
             digest,
             payment,
             config,
+            payers: Payers::default(),
             next: 0,
         };
         let store = crate::replay::MemoryStore::new();
@@ -78,6 +80,7 @@ impl Parts {
                 bounds: &self.config.pre_check,
                 resource: &self.resource,
                 secret: &SECRET,
+                payers: None,
                 now: self.now,
                 grace: 0,
             },
@@ -99,6 +102,7 @@ impl Parts {
                 "domain" => add(domain_separator(black_box("USDC"), black_box("2"), black_box(84532), black_box(&self.signed.to))[0]),
                 "digest" => add(black_box(&self.signed).digest(black_box(&self.offers[0].domain_separator))[0]),
                 "recover" => add(recover(black_box(&self.digest), black_box(&self.signature))?.0[0]),
+                "known" => add(self.payers.signed(black_box(&self.signed.from), black_box(&self.digest), black_box(&self.signature)).into()),
                 "pre_check" => add(black_box(&*self).pre_check().is_ok().into()),
                 "claim" => {
                     self.next += 1;

@@ -200,6 +200,7 @@ impl<B: Books> Topups<B> {
             bounds: &self.offers.config.pre_check,
             resource: paying.resource.url,
             secret: &self.secret,
+            payers: None,
             now,
             grace: GRACE,
         };

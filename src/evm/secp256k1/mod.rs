@@ -13,6 +13,7 @@ mod tests;
 mod words;
 
 use group::Affine;
+use multiply::Prepared;
 use scalar::Scalar;
 
 /// Whether a number, most significant byte first, is from 1 to the order of the curve − 1.
@@ -20,10 +21,46 @@ pub(super) fn in_range(number: &[u8; 32]) -> bool {
     Scalar::from_bytes(number).is_some_and(|number| !number.is_zero())
 }
 
-/// The key, x and then y, that `r` and `s` are a signature of over `digest`, where the point R has `r` as its x, and an odd y or an even one.
+/// The key of an account.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Key(Affine);
+
+/// A key that signatures are checked with more than once.
+#[derive(Clone, Debug)]
+pub(super) struct PreparedKey(Prepared);
+
+impl Key {
+    /// x and then y.
+    pub(super) fn to_bytes(self) -> [u8; 64] {
+        self.0.to_bytes()
+    }
+
+    pub(super) fn prepare(&self) -> PreparedKey {
+        PreparedKey(Prepared::new(&self.0))
+    }
+}
+
+impl PreparedKey {
+    /// Whether [`recover`] would find this key: whether s⁻¹(zG + rQ) is the point with `r` as its x and a y that is as odd as it should be.
+    pub(super) fn signed(&self, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> bool {
+        let (Some(x), Some(s), z) = (Scalar::from_bytes(r), Scalar::from_bytes(s), Scalar::reduce(digest)) else {
+            return false;
+        };
+        if x.is_zero() || s.is_zero() {
+            return false;
+        }
+        let inverse = s.invert();
+        let sum = self.0.sum_of_multiples(&inverse.mul(&z), &inverse.mul(&x));
+        // x itself and not modulo the order: r + n is nothing that a `v` of 27 or 28 could mean.
+        sum.to_affine()
+            .is_some_and(|point| point.x.to_words() == words::from_bytes(r) && point.y.is_odd() == odd)
+    }
+}
+
+/// The key that `r` and `s` are a signature of over `digest`, where the point R has `r` as its x, and an odd y or an even one.
 ///
 /// `None` if r or s is out of range, if r is no x coordinate, or if the key would be the point at infinity.
-pub(super) fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> Option<[u8; 64]> {
+pub(super) fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> Option<Key> {
     if !in_range(r) || !in_range(s) {
         return None;
     }
@@ -33,6 +70,5 @@ pub(super) fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) 
     let inverse = r.invert();
     let of_generator = inverse.mul(&z).negate();
     let of_point = inverse.mul(&s);
-    let key = multiply::sum_of_multiples(&of_generator, &of_point, &point).to_affine()?;
-    Some(key.to_bytes())
+    multiply::sum_of_multiples(&of_generator, &of_point, &point).to_affine().map(Key)
 }

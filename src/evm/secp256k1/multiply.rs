@@ -50,10 +50,41 @@ impl Table<'_> {
     }
 }
 
+/// The odd multiples of a point that will be multiplied more than once: 864 bytes.
+#[derive(Clone, Debug)]
+pub(super) struct Prepared([Multiple; POINT_MULTIPLES]);
+
+impl Prepared {
+    /// It takes an inverse, which for a point that is multiplied once would cost more than it saves.
+    pub(super) fn new(point: &Affine) -> Self {
+        let (multiples, scale) = point_multiples(point);
+        let inverse = scale.invert();
+        let squared = inverse.square();
+        let cubed = squared.mul(&inverse);
+        Self(multiples.map(|multiple| {
+            let (x, y) = (multiple.x.mul(&squared), multiple.y.mul(&cubed));
+            Multiple::of(Affine { x, y })
+        }))
+    }
+
+    /// `of_generator` · G + `of_point` · the point.
+    pub(super) fn sum_of_multiples(&self, of_generator: &Scalar, of_point: &Scalar) -> Jacobian {
+        sum_of_rows(of_generator, of_point, Table(&self.0), None)
+    }
+}
+
 /// `of_generator` · G + `of_point` · `point`.
 pub(super) fn sum_of_multiples(of_generator: &Scalar, of_point: &Scalar, point: &Affine) -> Jacobian {
     let (multiples, scale) = point_multiples(point);
-    let (points, generators) = (Table(&multiples), Table(generator_multiples()));
+    let mut sum = sum_of_rows(of_generator, of_point, Table(&multiples), Some(&scale));
+    sum.z = sum.z.mul(&scale);
+    sum
+}
+
+/// The sum, whose z is yet to be multiplied by `scale` if the multiples of the point are those of a curve that lacks it.
+#[inline(never)]
+fn sum_of_rows(of_generator: &Scalar, of_point: &Scalar, points: Table<'_>, scale: Option<&Field>) -> Jacobian {
+    let generators = Table(generator_multiples());
     let [p1, p2] = rows(of_point, POINT_WIDTH);
     let [g1, g2] = rows(of_generator, GENERATOR_WIDTH);
     let mut sum = Jacobian::INFINITY;
@@ -72,11 +103,13 @@ pub(super) fn sum_of_multiples(of_generator: &Scalar, of_point: &Scalar, point: 
             if digit != 0
                 && let Some(multiple) = generators.get(digit, lambda)
             {
-                sum = sum.add_unscaled(&multiple, &scale);
+                sum = match scale {
+                    Some(scale) => sum.add_unscaled(&multiple, scale),
+                    None => sum.add(&multiple).0,
+                };
             }
         }
     }
-    sum.z = sum.z.mul(&scale);
     sum
 }
 

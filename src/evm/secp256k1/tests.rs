@@ -3,8 +3,9 @@
 
 use super::field::Field;
 use super::group::{Affine, Jacobian};
+use super::multiply::{self, Prepared};
 use super::scalar::{Half, Scalar};
-use super::{multiply, recover, words};
+use super::{Key, recover, words};
 use alloy_primitives::{U256, uint};
 use k256::elliptic_curve::PrimeField;
 use k256::elliptic_curve::point::DecompressPoint;
@@ -125,7 +126,25 @@ fn by_libsecp256k1(digest: U256, r: U256, s: U256, odd: bool) -> Option<[u8; 64]
 }
 
 fn ours(digest: U256, r: U256, s: U256, odd: bool) -> Option<[u8; 64]> {
-    recover(&digest.to_be_bytes(), &r.to_be_bytes(), &s.to_be_bytes(), odd)
+    recover(&digest.to_be_bytes(), &r.to_be_bytes(), &s.to_be_bytes(), odd).map(Key::to_bytes)
+}
+
+/// The sum, from the point itself and from what is prepared of it.
+fn our_sum(of_generator: &Scalar, of_point: &Scalar, point: ProjectivePoint) -> Option<[u8; 64]> {
+    let point = affine(point);
+    let sum = our_bytes(multiply::sum_of_multiples(of_generator, of_point, &point));
+    let prepared = Prepared::new(&point);
+    assert_eq!(sum, our_bytes(prepared.sum_of_multiples(of_generator, of_point)));
+    sum
+}
+
+/// Whether the key is found to have signed; it has to be where it is recovered, and nowhere else.
+fn ours_of(key: [u8; 64], digest: U256, r: U256, s: U256, odd: bool) -> bool {
+    let (x, y) = key.split_first_chunk().unwrap();
+    let key = Key(Affine::from_x(x, y[31] & 1 == 1).unwrap());
+    let signed = key.prepare().signed(&digest.to_be_bytes(), &r.to_be_bytes(), &s.to_be_bytes(), odd);
+    assert_eq!(signed, ours(digest, r, s, odd) == Some(key.to_bytes()), "{digest} {r} {s} {odd}");
+    signed
 }
 
 proptest! {
@@ -224,8 +243,7 @@ proptest! {
     fn sums_of_multiples_agree(g in number(), q in number(), key in number()) {
         prop_assume!(!(key % N).is_zero());
         let point = ProjectivePoint::GENERATOR * theirs(key);
-        let sum = multiply::sum_of_multiples(&scalar(g), &scalar(q), &affine(point));
-        prop_assert_eq!(our_bytes(sum), their_bytes(ProjectivePoint::GENERATOR * theirs(g) + point * theirs(q)));
+        prop_assert_eq!(our_sum(&scalar(g), &scalar(q), point), their_bytes(ProjectivePoint::GENERATOR * theirs(g) + point * theirs(q)));
     }
 
     /// Nothing, and twice the same: g G + q Q with g = ±q key.
@@ -237,8 +255,7 @@ proptest! {
         if negative {
             g = N - g;
         }
-        let sum = multiply::sum_of_multiples(&scalar(g), &scalar(q), &affine(point));
-        prop_assert_eq!(our_bytes(sum), their_bytes(ProjectivePoint::GENERATOR * theirs(g) + point * theirs(q)));
+        prop_assert_eq!(our_sum(&scalar(g), &scalar(q), point), their_bytes(ProjectivePoint::GENERATOR * theirs(g) + point * theirs(q)));
     }
 
     #[test]
@@ -246,6 +263,14 @@ proptest! {
         let key = ours(digest, r, s, odd);
         prop_assert_eq!(key, by_k256(digest, r, s, odd));
         prop_assert_eq!(key, by_libsecp256k1(digest, r, s, odd));
+        if let Some(key) = key {
+            prop_assert!(ours_of(key, digest, r, s, odd));
+            // Every malleation, and what is out of range.
+            for (r, s, odd) in [(r, s, !odd), (r, N - s, odd), (r, N - s, !odd), (r.wrapping_add(N), s, odd), (r, s.wrapping_add(N), odd), (U256::ZERO, s, odd)] {
+                ours_of(key, digest, r, s, odd);
+            }
+            ours_of(key, digest.wrapping_add(U256::ONE), r, s, odd);
+        }
     }
 }
 
@@ -259,9 +284,8 @@ fn special_sums_of_multiples_agree() {
                 continue;
             }
             let point = ProjectivePoint::GENERATOR * theirs(*key);
-            let sum = multiply::sum_of_multiples(&scalar(*g), &scalar(*q), &affine(point));
             let theirs = ProjectivePoint::GENERATOR * theirs(*g) + point * theirs(*q);
-            assert_eq!(our_bytes(sum), their_bytes(theirs), "{g} {q} {key}");
+            assert_eq!(our_sum(&scalar(*g), &scalar(*q), point), their_bytes(theirs), "{g} {q} {key}");
         }
     }
 }
@@ -279,14 +303,34 @@ fn special_signatures_agree() {
     }
 }
 
+/// R's x is r + n, below p: such an R is not meant by a `v` of 27 or 28, whoever made the signature.
+#[test]
+fn an_x_beyond_the_order_is_nobodys() {
+    let mut tried = 0;
+    for r in (1..40_u64).map(U256::from) {
+        for odd in [false, true] {
+            let Some(point) = Affine::from_x(&(r + N).to_be_bytes(), odd) else {
+                continue;
+            };
+            // With s = 1 and z = 0: Q = R / r, as it would be with an id of 2 or 3.
+            let key = multiply::sum_of_multiples(&scalar(U256::ZERO), &scalar(r).invert(), &point)
+                .to_affine()
+                .unwrap();
+            assert!(!ours_of(key.to_bytes(), U256::ZERO, r, U256::ONE, odd));
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
 /// What is valid names its key, unless the x of R is r + n, for which Ethereum has no `v`; what is not valid never does.
 #[test]
 fn wycheproof_agrees() {
     let word = |text: &str| U256::from_str_radix(text, 16).unwrap();
-    let (mut key, mut valid, mut beyond, mut invalid) = ("", 0, 0, 0);
+    let (mut key, mut valid, mut beyond, mut invalid) = ([0; 64], 0, 0, 0);
     for line in include_str!("wycheproof.txt").lines().filter(|line| !line.starts_with('#')) {
         if let Some(next) = line.strip_prefix("key ") {
-            key = next;
+            hex::decode_to_slice(next, &mut key).unwrap();
             continue;
         }
         let [digest, signature, result] = line.split(' ').collect::<Vec<_>>()[..] else {
@@ -294,9 +338,7 @@ fn wycheproof_agrees() {
         };
         let (r, s) = signature.split_at(64);
         let (r, s) = (word(r), word(s));
-        let signed = [false, true]
-            .into_iter()
-            .any(|odd| ours(word(digest), r, s, odd).map(hex::encode).as_deref() == Some(key));
+        let signed = [false, true].into_iter().any(|odd| ours_of(key, word(digest), r, s, odd));
         if result == "valid" {
             assert!(signed || r < P - N, "{line}");
             (valid, beyond) = (valid + 1, beyond + u32::from(!signed));
