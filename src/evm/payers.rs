@@ -5,7 +5,7 @@ use super::secp256k1::{Key, PreparedKey};
 use super::{Address, Signature};
 use std::sync::{Mutex, PoisonError};
 
-/// Keys that are kept: prepared, each is 0.9 KiB.
+/// Keys that are kept: prepared, each is 1.7 KiB.
 const SLOTS: usize = 256;
 
 /// The keys that a worker has seen. Each account has one place, by the last byte of its address, and shares it with others: the last to sign has it.

@@ -35,6 +35,12 @@ pub(super) struct Jacobian {
 }
 
 impl Affine {
+    /// The generator.
+    pub(super) const GENERATOR: Self = Self {
+        x: Field::GENERATOR_X,
+        y: Field::GENERATOR_Y,
+    };
+
     /// The point with this x whose y is odd or not; `None` if x is not below p, or of no point.
     pub(super) fn from_x(x: &[u8; 32], odd: bool) -> Option<Self> {
         let x = words::from_bytes(x);
