@@ -32,7 +32,8 @@ test-code: lint
 test-gateways: wasm wasm-panic venv packages
 	@# The first needs nothing that cargo is still compiling in the other lane.
 	@$(MAKE) --no-print-directory test-configs
-	@$(MAKE) --no-print-directory test-envoy
+	@# Some wait a minute for a payment to run out, and do nothing meanwhile: beside the others they cost no time.
+	@$(MAKE) --no-print-directory -j2 test-envoy-quick test-envoy-patient
 	@$(MAKE) --no-print-directory test-chaos
 
 .PHONY: wasm
@@ -76,6 +77,14 @@ mutations: ## make mistakes in a copy of the sources, and require that the simul
 .PHONY: test-envoy
 test-envoy: venv wasm wasm-panic tested-ledger ## the filter on a real Envoy, against scripted backends and facilitators: make test-envoy [T="-k claims"]
 	$(PYTEST) tests/e2e $(T)
+
+PATIENT := tests/e2e/test_twins.py tests/e2e/test_metered_ends.py tests/e2e/test_flood.py
+.PHONY: test-envoy-quick test-envoy-patient
+test-envoy-quick: venv wasm wasm-panic tested-ledger
+	$(PYTEST) tests/e2e $(PATIENT:%=--ignore=%)
+
+test-envoy-patient: venv wasm wasm-panic tested-ledger
+	$(PYTEST) $(PATIENT)
 
 .PHONY: test-clients
 test-clients: venv packages wasm tested-ledger ## official clients and facilitators on a local chain
