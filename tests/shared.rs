@@ -164,6 +164,31 @@ fn an_expired_payment_may_have_paid_for_something() {
     }
 }
 
+/// The ledger has a receipt for the request that it settled for: what it says of others is no word of an attempt of theirs.
+#[test]
+fn what_another_replica_was_served_for_is_spent() {
+    let spent = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"base-sepolia"}"#,
+    };
+    for (claims, is_served) in [("shared", false), ("local", true)] {
+        let mut config = configuration();
+        config["replay"] = json!({"claims": claims});
+        config["settlement"] = json!({"retries": 1, "accept_used_nonce_up_to": "$1"});
+        let mut world = World::with(&config);
+        let payment = world.payment(1);
+        let settlement = world.settling(&[("payment-signature", &payment)]);
+        let Released::Again(settlement, _) = world.settled(settlement, &CalloutReply::Lost) else {
+            panic!("not sent again")
+        };
+        match world.settled(*settlement, &spent) {
+            Released::Edit(..) => assert!(is_served),
+            Released::Answer(answer) => assert!(!is_served && answer.status == 402),
+            _ => panic!("neither served nor refused"),
+        }
+    }
+}
+
 #[test]
 fn nothing_is_told_where_claims_are_local() {
     let mut world = world("local");

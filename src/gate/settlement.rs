@@ -228,11 +228,12 @@ impl Settlement {
                 }
                 self.refused(refusal, &reason, transaction, env)
             }
-            Settle::NonceUsed { reason, transaction } if self.tries.doubt => {
+            // Not where replicas share claims: the ledger would have had its receipt for this request, if it had one. Another one has.
+            Settle::NonceUsed { reason, transaction } if self.tries.doubt && self.sale.hold.share().is_none() => {
                 self.tries.reverted(transaction.as_deref());
                 self.used(&reason, env)
             }
-            // Our first attempt, answered: somebody else has spent it. The claim says so until the payment expires.
+            // Our first attempt, answered, or the ledger's word: somebody else has spent it. The claim says so until the payment expires.
             Settle::NonceUsed { reason, transaction } => {
                 match self.waits {
                     Waits::Request(_) | Waits::Headers(_) => self.sale.hold.waste(env),
