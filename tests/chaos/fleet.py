@@ -73,7 +73,7 @@ class Gate(World):
                        "verify_timeout": "60s", "settle_timeout": "60s", "breaker": {"failures": 0},
                        "headers": {"authorization": f"Bearer {fleet.service.token}"}}
         offers = [{**good.route, "accept": [{**offer, "max_timeout": VALID} for offer in good.route["accept"]]} for good in GOODS.values()]
-        envoy = Envoy(config, changed(routes=offers, facilitators=[facilitator], replay={"claims": "shared"}, settlement={"retries": 0, **gaps.SETTLEMENT},
+        envoy = Envoy(config, changed(routes=offers, facilitators=[facilitator], replay={"claims": "shared"}, settlement={"retries": 0},
                                       redeliver={"times": 1, "window": VALID}), name="fleet")
         super().__init__(envoy, fleet.kitchen, fleet.till, fleet.journal)
         wait_until(lambda: self.everywhere(lambda: self.call("/metered", **GOODS["metered"].asks).status == 402), "it makes its offers")
@@ -209,7 +209,7 @@ class Fleet:
     def _busy(self) -> list[tuple[str, str]]:
         """What requests of living Envoys have a payment, and in which state it is."""
         untold = {purchase.spends for purchase in self.purchases if gaps.may_be_untold(purchase)}
-        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if found not in untold and not gaps.is_kept(gate, name)}
+        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if found not in untold}
         rows = self.database.rows(f"SELECT holder, state FROM intents WHERE {OPEN} AND lease_until > {int(time.time() * 1000)}")
         return [(names[holder], state) for holder, state in rows if holder in names]
 
