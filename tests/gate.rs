@@ -326,6 +326,26 @@ fn each_call_has_its_own_time() {
     assert_eq!(settlement.call().timeout_ms, 30_000);
 }
 
+/// Answers are kept, and each client and each price has its own.
+#[test]
+fn a_challenge_is_what_it_would_be_if_none_had_been_made_before() {
+    let clients: [&[(&str, &[u8])]; 4] = [
+        &[],
+        &[("origin", b"https://shop.example")],
+        &[("accept", b"text/html"), ("user-agent", b"Mozilla/5.0")],
+        &[("host", b"ignored"), ("accept", b"*/*")],
+    ];
+    let mut world = World::new();
+    for _ in 0..3 {
+        for client in clients {
+            assert_eq!(world.refused(client), World::new().refused(client));
+        }
+    }
+    assert_ne!(world.refused(clients[0]), world.refused(clients[1]));
+    assert_ne!(world.refused(clients[0]), world.refused(clients[2]));
+    assert_eq!(world.counted(&Note::Challenged(2)), 16);
+}
+
 #[test]
 fn an_unknown_settlement_is_never_a_new_challenge() {
     for reply in [

@@ -54,9 +54,11 @@ pub(super) struct Worker {
     pub(super) jobs: RefCell<VecDeque<Job>>,
     /// What the ledger has to hear of, and has not been told.
     pub(super) captures: RefCell<Vec<Capture>>,
+    /// Keys of accounts that have signed before.
+    payers: Payers,
     /// What may be spent of balances without asking.
-    pub(super) payers: Payers,
     pub(super) leases: RefCell<Leases>,
+    /// Challenges that were made before.
     challenges: RefCell<Challenges>,
     /// Streams that wait for a settlement and have not ended. Envoy's word is not enough: it still finds a stream by its number
     /// between its end and its deletion, and to touch it then is a use after free that ends the whole process (1.36 to 1.40).
