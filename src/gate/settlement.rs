@@ -115,7 +115,7 @@ impl Settlement {
                 Due::Settlement(Self::new(sale, amount, Waits::End { place }, call, Tries::first()))
             }
             // Cannot happen: the same call was made for /verify.
-            None => Due::Nothing(unsettled(&sale, "no facilitator", env)),
+            None => Due::Nothing(unsettled(&sale, amount, "no facilitator", env)),
         }
     }
 
@@ -264,7 +264,7 @@ impl Settlement {
             Waits::Headers(_) => Released::Answer(not_sent(&self.sale, env)),
             Waits::End { .. } => match self.tries.again_in(&self.sale, env) {
                 Some(ms) => Released::Again(Box::new(self), ms),
-                None => Released::End(unsettled(&self.sale, why, env)),
+                None => Released::End(unsettled(&self.sale, self.amount, why, env)),
             },
         }
     }
@@ -370,7 +370,10 @@ impl Settlement {
                 hold.report(Report::Pending, env);
             }
             // It has bought its answer: nobody takes it over, with whatever other payment of the same nonce.
-            Waits::End { .. } => self.sale.hold.keep_closed(env),
+            Waits::End { .. } => {
+                self.sale.hold.keep_closed(env);
+                self.sale.hold.report(Report::Due(self.amount), env);
+            }
         }
         env.notes.event(Note::Settled("unknown"));
         env.notes.attribute("transaction", transaction.unwrap_or_default());
@@ -401,8 +404,9 @@ fn not_sent(sale: &Sale, env: &mut Env<'_>) -> Answer {
 }
 
 /// The facilitator certainly did nothing, and the client has had its answer: the payment buys no other one.
-fn unsettled(sale: &Sale, why: &str, env: &mut Env<'_>) -> EndEffect {
+fn unsettled(sale: &Sale, amount: Atomic, why: &str, env: &mut Env<'_>) -> EndEffect {
     sale.hold.keep_closed(env);
+    sale.hold.report(Report::Due(amount), env);
     env.notes.event(Note::Settled("unavailable"));
     env.notes.event(Note::ServedUnsettled);
     env.notes.attribute("outcome", "served_unsettled");

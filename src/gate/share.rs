@@ -26,6 +26,8 @@ pub(super) enum Report {
     Pending,
     /// So much is due of an answer that goes on, in the token's smallest unit.
     Used(Atomic),
+    /// The answer has ended, so much is due of it, and it could not be settled: that is the ledger's to do.
+    Due(Atomic),
 }
 
 /// The name under which a request holds its claim.
@@ -85,6 +87,7 @@ impl Share {
             Report::Pending => ("pending", Atomic(0), Again::Long),
             // An older one must not come after a newer one.
             Report::Used(amount) => ("used", amount, Again::Never),
+            Report::Due(amount) => ("due", amount, Again::Long),
         };
         // It is told once how it ended.
         if !matches!(report, Report::Used(_)) {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from . import gaps
 from .fleet import Fleet
 from .purchases import Attempt, Purchase
 
@@ -67,8 +66,8 @@ class Sums:
     def _is_unknown(self, attempt: Attempt) -> bool:
         """Whether its Envoy was killed before the ledger knew that it was delivered."""
         gate = attempt.gate
-        told = {name for what, name in gate.relay.heard_of if what == "delivered"}
-        return (gate.killed or gaps.may_be_untold(self.purchase)) and not told & gate.holders(self.purchase.spends)
+        told = {name for what, name in gate.relay.heard_of if what in ("delivered", "due")}
+        return gate.killed and not told & gate.holders(self.purchase.spends)
 
     def _is_owed(self) -> bool:
         """Whether it was delivered, and its settlement refused then: that ends the answer with a cut."""
@@ -85,7 +84,8 @@ class Sums:
         assert self.trouble or cut, "it was paid for, and not served"
 
     def _is_not_for_nothing(self) -> None:
-        assert self.moved or not self.wholes or gaps.may_be_untold(self.purchase), "it was served, and not paid for"
+        # A settlement that the ledger had to send is refused too late to end the answer with a cut.
+        assert self.moved or not self.wholes or self._is_owed(), "it was served, and not paid for"
 
     def _refusals_are_true(self) -> None:
         for attempt in self.purchase.attempts:

@@ -21,7 +21,7 @@ from stack.envoy import Envoy, cluster, gateway, route
 from stack.ledger import Ledger as Service
 from stack.process import NotReady, wait_until
 
-from . import gaps, moments
+from . import moments
 from .buyer import Buyer
 from .crew import Crew
 from .database import Database
@@ -208,8 +208,7 @@ class Fleet:
 
     def _busy(self) -> list[tuple[str, str]]:
         """What requests of living Envoys have a payment, and in which state it is."""
-        untold = {purchase.spends for purchase in self.purchases if gaps.may_be_untold(purchase)}
-        names = {name: found for gate in self.gates for found, name, _ in gate.intents() if found not in untold}
+        names = {name: found for gate in self.gates for found, name, _ in gate.intents()}
         rows = self.database.rows(f"SELECT holder, state FROM intents WHERE {OPEN} AND lease_until > {int(time.time() * 1000)}")
         return [(names[holder], state) for holder, state in rows if holder in names]
 

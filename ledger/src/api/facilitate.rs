@@ -119,6 +119,8 @@ pub(super) enum ReportOutcome {
     Pending,
     /// A metered answer goes on.
     Used,
+    /// It has ended, and the request could not settle it.
+    Due,
 }
 
 /// What became of a request that has a payment. It may be sent as often as one likes.
@@ -141,11 +143,13 @@ pub(super) async fn report(
         ReportOutcome::Released => store.release_intent(&asked.intent, now).await? || store.leave_intent(&asked.intent).await?,
         ReportOutcome::Delivered => store.deliver_intent(&asked.intent).await?,
         ReportOutcome::Pending => store.leave_intent(&asked.intent).await?,
-        ReportOutcome::Used => {
+        ReportOutcome::Used | ReportOutcome::Due => {
             if asked.amount.is_empty() || asked.amount.len() > 78 || !asked.amount.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(Failure::invalid("invalid_amount", "amount has to be decimal digits"));
             }
-            let lease = now.saturating_add(app.lease_ms);
+            // What has ended is the sweeper's at once: the payment may run out before a lease does.
+            let ends = matches!(asked.outcome, ReportOutcome::Due);
+            let lease = if ends { now } else { now.saturating_add(app.lease_ms) };
             store.report_intent(&asked.intent, &asked.amount, lease).await?
         }
     };
