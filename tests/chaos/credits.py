@@ -24,7 +24,7 @@ from stack.process import NotReady, wait_until
 from . import moments
 from .crew import Crew
 from .database import Database
-from .fuse import Fuse
+from .fuse import Death, Fuse
 from .kitchen import Kitchen
 from .relay import Relay
 from .till import MANNERS, Till
@@ -98,19 +98,12 @@ class Order:
 
 
 @dataclass
-class Plan:
+class Plan(Death):
     """A round: who is killed at what, and what is asked meanwhile. `long`: the ledger is away for longer than a lease."""
 
-    victim: str
-    where: str
-    nth: int
-    turns: int
     long: bool
     resets: bool
     orders: list[list[Order]]
-
-    def __str__(self) -> str:
-        return f"{self.victim} at {self.where} {self.nth} + {self.turns}"
 
 
 class House(World):

@@ -25,7 +25,7 @@ from . import moments
 from .buyer import Buyer
 from .crew import Crew
 from .database import Database
-from .fuse import Fuse
+from .fuse import Death, Fuse
 from .kitchen import Kitchen
 from .purchases import GOODS, TROUBLES, Copy, Purchase
 from .relay import Relay
@@ -47,18 +47,11 @@ OPEN = "state IN ('held', 'settling', 'unknown', 'settled') AND delivered = 0"
 
 
 @dataclass
-class Plan:
+class Plan(Death):
     """A round: who is killed at what, and what is bought meanwhile. `resets`: how Envoys hear of a ledger that is gone."""
 
-    victim: str
-    where: str
-    nth: int
-    turns: int
     resets: bool
     purchases: list[list[Purchase]]
-
-    def __str__(self) -> str:
-        return f"{self.victim} at {self.where} {self.nth} + {self.turns}"
 
 
 class Gate(World):

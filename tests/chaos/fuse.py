@@ -5,8 +5,22 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import dataclass
 
 from e2e.wire import Loop
+
+
+@dataclass
+class Death:
+    """Who is killed as the n-th event of a kind happens, or so many turns of the servers' loop later."""
+
+    victim: str
+    where: str
+    nth: int
+    turns: int
+
+    def __str__(self) -> str:
+        return f"{self.victim} at {self.where} {self.nth} + {self.turns}"
 
 
 class Fuse:
