@@ -33,16 +33,12 @@ const SWEEP: u32 = 64;
 pub(super) struct GateRoot {
     context: u32,
     worker: Option<Rc<Worker>>,
-    /// Settlements that were sent.
-    settling: HashMap<CalloutToken, Job>,
     /// Settlements that are to be sent again, and when.
     later: Vec<(u64, Job)>,
     /// What the ledger was told, and has not answered.
     telling: HashMap<CalloutToken, Capture>,
     /// What it is to be told again, and when.
     tell_later: Vec<(u64, Capture)>,
-    /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
-    patience: u64,
     chores_due: u64,
     sweep_from: u32,
     leaving: bool,
@@ -53,11 +49,9 @@ impl GateRoot {
         Self {
             context,
             worker: None,
-            settling: HashMap::new(),
             later: Vec::new(),
             telling: HashMap::new(),
             tell_later: Vec::new(),
-            patience: u64::MAX,
             chores_due: 0,
             sweep_from: 0,
             leaving: false,
@@ -69,12 +63,14 @@ impl GateRoot {
         let _ = abi::set_effective_context(self.context);
     }
 
-    /// Sends every settlement that waits.
+    /// Sends every settlement that waits to be sent, and ends what could not be.
     fn settle(&mut self, worker: &Worker) {
         loop {
             self.act_as_root();
             // Not held across the call: nothing that it leads to may find the queue borrowed.
-            let Some(job) = worker.jobs.borrow_mut().pop_front() else { return };
+            let Some((job, not_sent)) = worker.jobs.borrow_mut().pop_front() else {
+                return;
+            };
             let Job {
                 context,
                 settlement,
@@ -90,16 +86,16 @@ impl GateRoot {
                 settlement,
                 until,
             };
-            self.send(worker, job);
+            match not_sent {
+                Some(NotSent(seconds)) => self.later.extend(finish(worker, job, &CalloutReply::NotSent, seconds)),
+                None => self.send(worker, job),
+            }
         }
     }
 
     fn send(&mut self, worker: &Worker, job: Job) {
         match worker.send(job.settlement.call(), Some(job.settlement.class()), None) {
-            Ok(token) => {
-                self.patience = self.patience.min(job.until.unwrap_or(u64::MAX));
-                self.settling.insert(token, job);
-            }
+            Ok(token) => worker.settles(token, job),
             Err(NotSent(seconds)) => self.later.extend(finish(worker, job, &CalloutReply::NotSent, seconds)),
         }
     }
@@ -142,7 +138,8 @@ impl GateRoot {
 
     /// Lets streams end that have waited long enough for their receipt. Their settlements go on.
     fn lose_patience(&mut self, worker: &Worker, now: u64) {
-        let jobs = self.settling.values().chain(self.later.iter().map(|(_, job)| job));
+        let settling = worker.settling.borrow();
+        let jobs = settling.values().chain(self.later.iter().map(|(_, job)| job));
         let (mut overdue, mut next) = (Vec::new(), u64::MAX);
         for (until, job) in jobs
             .filter(|job| worker.waits(job.context))
@@ -154,7 +151,8 @@ impl GateRoot {
                 next = next.min(until);
             }
         }
-        self.patience = next;
+        drop(settling);
+        worker.patience.set(next);
         for (context, announced) in overdue {
             if worker.waits_no_more(context) && abi::set_effective_context(context).is_ok() {
                 ending::end(&EndEffect::Finish(None), announced);
@@ -225,9 +223,10 @@ impl GateRoot {
 
     fn is_idle(&self) -> bool {
         let queued = |worker: &Worker| {
-            !worker.jobs.borrow().is_empty() || !worker.captures.borrow().is_empty() || !worker.leases.borrow().is_empty()
+            let settling = !worker.jobs.borrow().is_empty() || !worker.settling.borrow().is_empty();
+            settling || !worker.captures.borrow().is_empty() || !worker.leases.borrow().is_empty()
         };
-        let in_hand = !self.settling.is_empty() || !self.later.is_empty() || !self.telling.is_empty() || !self.tell_later.is_empty();
+        let in_hand = !self.later.is_empty() || !self.telling.is_empty() || !self.tell_later.is_empty();
         !in_hand && !self.worker.as_deref().is_some_and(queued)
     }
 }
@@ -324,7 +323,7 @@ impl Context for GateRoot {
         let Some(worker) = self.worker.clone() else { return };
         let token = CalloutToken(token);
         #[cfg(feature = "panic-switch")]
-        if let Some(job) = self.settling.get(&token) {
+        if let Some(job) = worker.settling.borrow().get(&token) {
             super::panic_switch::reached(super::panic_switch::Moment::Settle, job.context);
         }
         let arrived = Arrived::read(num_headers);
@@ -338,7 +337,8 @@ impl Context for GateRoot {
                 }
             }
             Endpoint::Settle => {
-                if let Some(job) = self.settling.remove(&token) {
+                let job = worker.settling.borrow_mut().remove(&token);
+                if let Some(job) = job {
                     self.later.extend(finish(&worker, job, &arrived.reply(), None));
                 }
             }
@@ -359,9 +359,10 @@ impl Context for GateRoot {
         self.leaving = true;
         if let Some(worker) = &self.worker {
             self.end_leases(worker);
-            let mut queued = worker.jobs.borrow_mut();
+            let (mut queued, mut settling) = (worker.jobs.borrow_mut(), worker.settling.borrow_mut());
+            let queued = queued.iter_mut().map(|(job, _)| job);
             let later = self.later.iter_mut().map(|(_, job)| job);
-            for job in self.settling.values_mut().chain(later).chain(queued.iter_mut()) {
+            for job in settling.values_mut().chain(later).chain(queued) {
                 worker.with_env(|env| job.settlement.leave_pending(env));
             }
         }
@@ -395,12 +396,12 @@ impl RootContext for GateRoot {
             self.chores(&worker);
         }
         self.send_again(&worker, now);
-        if now >= self.patience {
+        if now >= worker.patience.get() {
             self.lose_patience(&worker, now);
         }
         // The chores as well: Envoy counts from when it began to call, a little before `now`, so that a tick of exactly their period
         // comes too early for them half of the time.
-        let due = [self.patience, self.chores_due];
+        let due = [worker.patience.get(), self.chores_due];
         let untold = self.tell_later.iter().map(|(at, _)| *at);
         let next = self.later.iter().map(|(at, _)| *at).chain(untold).chain(due).min().unwrap_or(now);
         // Bounded, for a clock that was set back.

@@ -67,7 +67,7 @@ impl GateStream {
                     return Action::Pause;
                 }
                 RequestEffect::Settle(settlement) => {
-                    self.enqueue(settlement);
+                    self.settle(settlement);
                     return Action::Pause;
                 }
                 RequestEffect::Verify(dispatch) => {
@@ -94,15 +94,18 @@ impl GateStream {
 }
 
 impl GateStream {
-    /// Hands over a settlement that this stream waits for.
-    fn enqueue(&self, settlement: Box<Settlement>) {
+    /// Sends a settlement that this stream waits for. It is the root context's from then on.
+    fn settle(&self, settlement: Box<Settlement>) {
         let patience_ms = self.worker.with_env(|env| settlement.patience_ms(env));
         let until = patience_ms.map(|ms| abi::now().saturating_add(u64::from(ms).saturating_mul(1_000_000)));
-        self.worker.enqueue(Job {
+        let me = Some((self.context, self.me.clone()));
+        let sent = self.worker.send(settlement.call(), Some(settlement.class()), me);
+        let job = Job {
             context: self.context,
             settlement,
             until,
-        });
+        };
+        self.worker.awaits(job, sent);
     }
 
     /// Whether the answer goes on now.
@@ -122,7 +125,7 @@ impl GateStream {
                 Action::Pause
             }
             ResponseEffect::Settle(settlement) => {
-                self.enqueue(settlement);
+                self.settle(settlement);
                 Action::Pause
             }
             ResponseEffect::Wait => Action::Pause,
@@ -153,7 +156,7 @@ impl GateStream {
             Next::Go => Action::Continue,
             Next::Settle(settlement) => {
                 ending::make_room(settlement.receipt_name());
-                self.enqueue(settlement);
+                self.settle(settlement);
                 Action::Pause
             }
             Next::End(EndEffect::Finish(words)) => {

@@ -8,19 +8,19 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::abi::{self, Level, Map};
-use super::calls::Calls;
+use super::calls::{Calls, NotSent};
 use super::former::Lineage;
 use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
 use crate::evm::Payers;
-use crate::gate::{Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
+use crate::gate::{CalloutToken, Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
 use crate::x402::Answer;
 
-/// How soon the root context is to look at the queue of settlements.
+/// How soon the root context is to look at what was left to it.
 const SOON: Duration = Duration::from_millis(1);
 
 /// How many warnings about requests a worker writes in a minute.
@@ -34,7 +34,7 @@ struct Warnings {
     dropped: u32,
 }
 
-/// A settlement that waits for the root context to send it.
+/// A settlement, in the hands of the root context, which outlives the stream.
 pub(super) struct Job {
     /// The stream that is paused for it, or was its client's.
     pub(super) context: u32,
@@ -51,7 +51,12 @@ pub(super) struct Worker {
     pub(super) metrics: RefCell<Metrics>,
     pub(super) calls: Calls,
     table: RefCell<Table>,
-    pub(super) jobs: RefCell<VecDeque<Job>>,
+    /// Settlements that wait for the root context: to be sent, or to be ended where they could not be.
+    pub(super) jobs: RefCell<VecDeque<(Job, Option<NotSent>)>>,
+    /// Settlements that were sent.
+    pub(super) settling: RefCell<HashMap<CalloutToken, Job>>,
+    /// When the first of the streams that wait for a settlement is not to wait any longer, or never.
+    pub(super) patience: Cell<u64>,
     /// What the ledger has to hear of, and has not been told.
     pub(super) captures: RefCell<Vec<Capture>>,
     /// Keys of accounts that have signed before.
@@ -95,6 +100,8 @@ impl Worker {
             metrics: RefCell::new(metrics),
             table: RefCell::default(),
             jobs: RefCell::default(),
+            settling: RefCell::default(),
+            patience: Cell::new(u64::MAX),
             captures: RefCell::default(),
             payers: Payers::default(),
             leases: RefCell::default(),
@@ -174,22 +181,42 @@ impl Worker {
         supported::unsupported(&self.config, &self.table.borrow())
     }
 
-    /// Hands a settlement to the root context, which outlives the stream.
-    pub(super) fn enqueue(&self, job: Job) {
+    /// A settlement that a stream waits for was sent, or could not be. The root context hears how it ends.
+    pub(super) fn awaits(&self, job: Job, sent: Result<CalloutToken, NotSent>) {
         self.waiting.borrow_mut().insert(job.context);
-        self.jobs.borrow_mut().push_back(job);
+        match sent {
+            Ok(token) => {
+                // The tick finds out when the next of them loses patience.
+                if job.until.is_some() {
+                    abi::set_tick(SOON);
+                }
+                self.settles(token, job);
+            }
+            // The stream is not paused yet, so that nothing could let it go on now.
+            Err(not_sent) => self.leave_to_root(job, Some(not_sent)),
+        }
+    }
+
+    /// A settlement was sent.
+    pub(super) fn settles(&self, token: CalloutToken, job: Job) {
+        self.patience.set(self.patience.get().min(job.until.unwrap_or(u64::MAX)));
+        self.settling.borrow_mut().insert(token, job);
+    }
+
+    fn leave_to_root(&self, job: Job, not_sent: Option<NotSent>) {
+        self.jobs.borrow_mut().push_back((job, not_sent));
         abi::set_tick(SOON);
     }
 
     /// Hands a settlement to the root context that nobody waits for: its stream has ended.
     pub(super) fn enqueue_alone(&self, context: u32, settlement: Box<Settlement>) {
         let until = None;
-        self.jobs.borrow_mut().push_back(Job {
+        let job = Job {
             context,
             settlement,
             until,
-        });
-        abi::set_tick(SOON);
+        };
+        self.leave_to_root(job, None);
     }
 
     /// Hands to the root context what the ledger has to hear of.
