@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::env::Env;
 use crate::config::PaymentIdentifier;
+use crate::x402::json::Json;
 use crate::x402::{Payment, Refusal};
 
 /// The extension's name.
@@ -44,15 +45,15 @@ pub(super) fn of<'p>(payment: &'p Payment, env: &Env<'_>) -> Result<Option<&'p s
         return Ok(None);
     }
     let sent = payment.extensions.as_ref().and_then(|extensions| extensions.get(NAME));
-    let info = sent.map(|sent| sent.get("info").unwrap_or(&Value::Null));
+    let info = sent.map(|sent| sent.get("info").unwrap_or(&Json::Null));
     let required = policy == PaymentIdentifier::Required;
-    if info.is_some_and(|info| info.get("required").and_then(Value::as_bool) != Some(required)) {
+    if info.is_some_and(|info| info.get("required").and_then(Json::as_bool) != Some(required)) {
         return Err((Refusal::ExtensionEchoMismatch, ""));
     }
     match info.and_then(|info| info.get("id")) {
-        None | Some(Value::Null) if required => Err((Refusal::IdentifierRequired, "")),
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(id)) if is_identifier(id) => Ok(Some(id)),
+        None | Some(Json::Null) if required => Err((Refusal::IdentifierRequired, "")),
+        None | Some(Json::Null) => Ok(None),
+        Some(Json::Text(id)) if is_identifier(id) => Ok(Some(id)),
         Some(_) => Err((
             Refusal::InvalidPayload,
             "extensions.payment-identifier.info.id must be 16 to 128 letters, digits, '-' and '_'",

@@ -4,12 +4,14 @@
 
 use core::cell::Cell;
 use core::fmt;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Number;
 use serde_json::value::RawValue;
-use serde_json::{Map, Number, Value};
 
 /// The deepest nesting that is read: `[[1]]` has a depth of 2.
 pub const MAX_DEPTH: u8 = 32;
@@ -17,8 +19,6 @@ pub const MAX_DEPTH: u8 = 32;
 /// Why a text is not JSON that is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum JsonError {
-    /// Not UTF-8.
-    NotUtf8,
     /// Not JSON.
     Syntax,
     /// Nested deeper than [`MAX_DEPTH`].
@@ -30,7 +30,6 @@ pub enum JsonError {
 impl fmt::Display for JsonError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotUtf8 => "it is not UTF-8",
             Self::Syntax => "it is not JSON",
             Self::TooDeep => "it is nested deeper than 32",
             Self::DuplicateKey => "a key appears twice in an object",
@@ -38,15 +37,157 @@ impl fmt::Display for JsonError {
     }
 }
 
-/// Parses a JSON text: UTF-8, nested at most [`MAX_DEPTH`] deep, no key twice in an object.
+/// How many keys of an object are compared with each other; a set is for those who send thousands.
+const FEW: usize = 16;
+
+/// A JSON value. Its strings are parts of the text that was parsed, but for those with escapes in them: most of a payment is strings,
+/// and most of what it takes to read it would be to copy them.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Json<'t> {
+    /// `null`
+    Null,
+    /// `true` or `false`
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string, without quotes and escapes.
+    Text(Cow<'t, str>),
+    /// `[…]`
+    Array(Vec<Self>),
+    /// `{…}`
+    Object(Object<'t>),
+}
+
+/// The fields of a JSON object, in order.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Object<'t>(Vec<(Cow<'t, str>, Json<'t>)>);
+
+impl<'t> Json<'t> {
+    /// A field, if this is an object that has it.
+    pub fn get(&self, key: &str) -> Option<&Self> {
+        self.as_object()?.get(key)
+    }
+
+    /// What is in an object.
+    pub fn as_object(&self) -> Option<&Object<'t>> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// What is in an array.
+    pub fn as_array(&self) -> Option<&[Self]> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// A string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number that is not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => number.as_u64(),
+            _ => None,
+        }
+    }
+
+    /// A truth value.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self {
+            Self::Bool(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The same, with strings of its own.
+    pub fn into_owned(self) -> Json<'static> {
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => Json::Bool(value),
+            Self::Number(number) => Json::Number(number),
+            Self::Text(text) => Json::Text(text.into_owned().into()),
+            Self::Array(items) => Json::Array(items.into_iter().map(Json::into_owned).collect()),
+            Self::Object(object) => Json::Object(object.into_owned()),
+        }
+    }
+
+    /// Whether two keys of an object differ in case alone, somewhere in the value.
+    ///
+    /// Some readers take either for the other (Go's do), and so would settle something else than was checked here.
+    pub(super) fn has_case_twins(&self) -> bool {
+        match self {
+            Self::Array(items) => items.iter().any(Json::has_case_twins),
+            Self::Object(object) => object.keys_have_case_twins() || object.iter().any(|(_, value)| value.has_case_twins()),
+            _ => false,
+        }
+    }
+}
+
+impl<'t> Object<'t> {
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Option<&Json<'t>> {
+        self.0.iter().find(|(name, _)| name == key).map(|(_, value)| value)
+    }
+
+    /// Whether there is a key.
+    pub fn contains_key(&self, key: &str) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Keys and values, in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'t>)> {
+        self.0.iter().map(|(key, value)| (&**key, value))
+    }
+
+    /// The same, with strings of its own.
+    pub fn into_owned(self) -> Object<'static> {
+        let own = |(key, value): (Cow<'t, str>, Json<'t>)| (key.into_owned().into(), value.into_owned());
+        Object(self.0.into_iter().map(own).collect())
+    }
+
+    /// Takes a value out; the others keep their order.
+    pub(super) fn take(&mut self, key: &str) -> Option<Json<'t>> {
+        let index = self.0.iter().position(|(name, _)| name == key)?;
+        Some(self.0.remove(index).1)
+    }
+
+    /// See [`Json::has_case_twins`].
+    pub(super) fn keys_have_case_twins(&self) -> bool {
+        let mut fields = self.0.iter();
+        if self.0.len() <= FEW {
+            while let Some((key, _)) = fields.next() {
+                if fields.clone().any(|(other, _)| key.eq_ignore_ascii_case(other)) {
+                    return true;
+                }
+            }
+            return false;
+        }
+        let mut seen = BTreeSet::new();
+        fields.any(|(key, _)| !seen.insert(key.to_ascii_lowercase()))
+    }
+}
+
+/// Parses a JSON text: nested at most [`MAX_DEPTH`] deep, no key twice in an object.
 ///
 /// ```
 /// use x402_envoy::x402::json::{JsonError, parse};
-/// assert_eq!(parse(br#"{"a":1,"a":2}"#), Err(JsonError::DuplicateKey));
-/// assert_eq!(parse(br#"{"a":[1]}"#).unwrap()["a"][0], 1);
+/// assert_eq!(parse(r#"{"a":1,"a":2}"#), Err(JsonError::DuplicateKey));
+/// assert_eq!(parse(r#"{"a":[1]}"#).unwrap().get("a").unwrap().as_array().unwrap()[0].as_u64(), Some(1));
 /// ```
-pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
-    let text = core::str::from_utf8(text).map_err(|_| JsonError::NotUtf8)?;
+///
+/// # Errors
+///
+/// Why it is not accepted.
+pub fn parse(text: &str) -> Result<Json<'_>, JsonError> {
     let failure = Cell::new(JsonError::Syntax);
     let mut reader = serde_json::Deserializer::from_str(text);
     let strict = Strict {
@@ -57,33 +198,6 @@ pub fn parse(text: &[u8]) -> Result<Value, JsonError> {
         .deserialize(&mut reader)
         .and_then(|value| reader.end().map(|()| value))
         .map_err(|_| failure.get())
-}
-
-/// Whether two keys of an object differ in case alone, somewhere in the value.
-///
-/// Some readers take either for the other (Go's do), and so would settle something else than was checked here.
-pub(super) fn has_case_twins(value: &Value) -> bool {
-    match value {
-        Value::Array(items) => items.iter().any(has_case_twins),
-        Value::Object(fields) => keys_have_case_twins(fields) || fields.values().any(has_case_twins),
-        _ => false,
-    }
-}
-
-/// The same of the keys of one object.
-pub(super) fn keys_have_case_twins(fields: &Map<String, Value>) -> bool {
-    // Payments have few keys, which are compared in no time; a set is for those who send thousands.
-    if fields.len() <= 16 {
-        let mut keys = fields.keys();
-        while let Some(key) = keys.next() {
-            if keys.clone().any(|other| key.eq_ignore_ascii_case(other)) {
-                return true;
-            }
-        }
-        return false;
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    fields.keys().any(|key| !seen.insert(key.to_ascii_lowercase()))
 }
 
 #[derive(Clone, Copy)]
@@ -107,69 +221,103 @@ impl Strict<'_> {
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict<'_> {
-    type Value = Value;
+impl<'t> DeserializeSeed<'t> for Strict<'_> {
+    type Value = Json<'t>;
 
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'t>>(self, reader: D) -> Result<Json<'t>, D::Error> {
         reader.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict<'_> {
-    type Value = Value;
+impl<'t> Visitor<'t> for Strict<'_> {
+    type Value = Json<'t>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
-        Ok(Value::Bool(value))
+    fn visit_bool<E>(self, value: bool) -> Result<Json<'t>, E> {
+        Ok(Json::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_i64<E>(self, value: i64) -> Result<Json<'t>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
-        Ok(Value::Number(value.into()))
+    fn visit_u64<E>(self, value: u64) -> Result<Json<'t>, E> {
+        Ok(Json::Number(value.into()))
     }
 
-    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
-        Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
+    fn visit_f64<E>(self, value: f64) -> Result<Json<'t>, E> {
+        Ok(Number::from_f64(value).map_or(Json::Null, Json::Number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_borrowed_str<E>(self, value: &'t str) -> Result<Json<'t>, E> {
+        Ok(Json::Text(value.into()))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_str<E>(self, value: &str) -> Result<Json<'t>, E> {
+        Ok(Json::Text(value.to_owned().into()))
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
-        Ok(Value::Null)
+    fn visit_unit<E>(self) -> Result<Json<'t>, E> {
+        Ok(Json::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'t>>(self, mut items: A) -> Result<Json<'t>, A::Error> {
         let inner = self.deeper()?;
         let mut out = Vec::new();
         while let Some(item) = items.next_element_seed(inner)? {
             out.push(item);
         }
-        Ok(Value::Array(out))
+        Ok(Json::Array(out))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'t>>(self, mut fields: A) -> Result<Json<'t>, A::Error> {
         let inner = self.deeper()?;
-        let mut out = Map::new();
-        while let Some(key) = fields.next_key::<String>()? {
-            if out.contains_key(&key) {
+        let mut out: Vec<(Cow<'t, str>, Json<'t>)> = Vec::with_capacity(8);
+        let mut many: Option<BTreeSet<Cow<'t, str>>> = None;
+        while let Some(key) = fields.next_key_seed(Key)? {
+            if out.len() == FEW {
+                many = Some(out.iter().map(|(key, _)| key.clone()).collect());
+            }
+            let is_new = match &mut many {
+                Some(seen) => seen.insert(key.clone()),
+                None => out.iter().all(|(name, _)| *name != key),
+            };
+            if !is_new {
                 return Err(self.fail(JsonError::DuplicateKey));
             }
-            let value = fields.next_value_seed(inner)?;
-            out.insert(key, value);
+            out.push((key, fields.next_value_seed(inner)?));
         }
-        Ok(Value::Object(out))
+        Ok(Json::Object(Object(out)))
+    }
+}
+
+/// A key: a part of the text, unless it has escapes in it.
+struct Key;
+
+impl<'t> DeserializeSeed<'t> for Key {
+    type Value = Cow<'t, str>;
+
+    fn deserialize<D: Deserializer<'t>>(self, reader: D) -> Result<Cow<'t, str>, D::Error> {
+        reader.deserialize_str(self)
+    }
+}
+
+impl<'t> Visitor<'t> for Key {
+    type Value = Cow<'t, str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_borrowed_str<E>(self, key: &'t str) -> Result<Cow<'t, str>, E> {
+        Ok(key.into())
+    }
+
+    fn visit_str<E>(self, key: &str) -> Result<Cow<'t, str>, E> {
+        Ok(key.to_owned().into())
     }
 }
 
@@ -234,26 +382,52 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn nested(depth: usize) -> Vec<u8> {
-        format!("{}{}", "[".repeat(depth), "]".repeat(depth)).into_bytes()
+    fn plain(json: &Json<'_>) -> serde_json::Value {
+        match json {
+            Json::Null => serde_json::Value::Null,
+            Json::Bool(value) => (*value).into(),
+            Json::Number(number) => number.clone().into(),
+            Json::Text(text) => (**text).into(),
+            Json::Array(items) => items.iter().map(plain).collect(),
+            Json::Object(object) => object.iter().map(|(key, value)| (key.to_owned(), plain(value))).collect(),
+        }
+    }
+
+    fn nested(depth: usize) -> String {
+        format!("{}{}", "[".repeat(depth), "]".repeat(depth))
     }
 
     #[test]
-    fn depth_duplicates_and_encoding_are_checked() {
+    fn depth_and_duplicates_are_checked() {
         assert!(parse(&nested(32)).is_ok());
         assert_eq!(parse(&nested(33)), Err(JsonError::TooDeep));
         assert_eq!(parse(&nested(100_000)), Err(JsonError::TooDeep));
-        assert_eq!(parse(br#"{"x":{"a":1,"\u0061":2}}"#), Err(JsonError::DuplicateKey));
-        assert_eq!(parse(b"\"\xff\""), Err(JsonError::NotUtf8));
+        assert_eq!(parse(r#"{"x":{"a":1,"\u0061":2}}"#), Err(JsonError::DuplicateKey));
+        for many in [3, FEW - 1, FEW, FEW + 1, 1000] {
+            let keys = |again: &str| {
+                format!(
+                    "{{{}\"{again}\":0}}",
+                    (0..many).map(|n| format!("\"k{n}\":{n},")).collect::<String>()
+                )
+            };
+            for again in ["k0", "k1", &format!("k{}", many - 1)] {
+                assert_eq!(parse(&keys(again)), Err(JsonError::DuplicateKey), "{many} {again}");
+            }
+            let (unique, twins) = (keys("k"), keys("K0"));
+            let parsed = parse(&unique).unwrap();
+            assert_eq!(parsed.get("k1").and_then(Json::as_u64), Some(1), "{many}");
+            assert!(!parsed.has_case_twins());
+            assert!(parse(&twins).unwrap().has_case_twins(), "{many}");
+        }
         for text in ["", "{", "{} {}", "NaN", "1e999", "{\"a\":1,}", "\"\\ud800\""] {
-            assert_eq!(parse(text.as_bytes()), Err(JsonError::Syntax), "{text}");
+            assert_eq!(parse(text), Err(JsonError::Syntax), "{text}");
         }
     }
 
     #[test]
     fn keys_that_differ_in_case_alone_are_found() {
-        assert!(has_case_twins(&parse(br#"[{"nonce":1,"Nonce":2}]"#).unwrap()));
-        assert!(!has_case_twins(&parse(br#"[{"nonce":1},{"Nonce":2}]"#).unwrap()));
+        assert!(parse(r#"[{"nonce":1,"Nonce":2}]"#).unwrap().has_case_twins());
+        assert!(!parse(r#"[{"nonce":1},{"Nonce":2}]"#).unwrap().has_case_twins());
     }
 
     #[test]
@@ -268,8 +442,9 @@ mod tests {
     proptest! {
         #[test]
         fn agrees_with_serde_json_on_what_it_accepts(text in "[\\[\\]{}\",:a-c0-9 .e\\\\-]{0,40}") {
-            if let Ok(value) = parse(text.as_bytes()) {
-                prop_assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            if let Ok(value) = parse(&text) {
+                prop_assert_eq!(plain(&value), serde_json::from_str::<serde_json::Value>(&text).unwrap());
+                prop_assert_eq!(value.clone().into_owned(), value);
             }
         }
     }

@@ -3,12 +3,15 @@
 //! Looks at what the client says it accepted, and at the kind of its payload; amounts and parties that were signed are for
 //! `precheck`. Source: the official servers match `accepted` field by field and `extra` as a superset (`@x402/core` 2.27).
 
-use serde_json::{Map, Value};
-
+use super::json::Json;
 use super::payment::{Dialect, Payload, Payment, PlainTerms};
+use super::requirements::{EIP3009, TRANSFER_METHOD};
 use super::{Network, Payable, Refusal};
 use crate::evm::Address;
 use crate::pricing::{Asset, Offer, PayTo, Scheme, Transfer};
+
+/// All that a v2 requirement has.
+const FIELDS: [&str; 7] = ["scheme", "network", "amount", "asset", "payTo", "maxTimeoutSeconds", "extra"];
 
 /// Whether a payment means to take an offer: what it says it accepts, or, in v1 and plain headers, what it says at all; and whether
 /// its payload is of the offer's kind.
@@ -40,56 +43,44 @@ pub fn fits(payment: &Payment, payable: &Payable<'_>) -> Result<(), Refusal> {
 ///
 /// [`Refusal::UnsupportedScheme`], [`Refusal::InvalidNetwork`], [`Refusal::InvalidAsset`], [`Refusal::TransferMethodNotOffered`],
 /// else [`Refusal::NoMatchingRequirements`].
-pub fn matches(accepted: &Value, payable: &Payable<'_>) -> Result<(), Refusal> {
-    const NONE: Refusal = Refusal::NoMatchingRequirements;
-    let requirement = payable.v2().ok_or(Refusal::UnsupportedScheme)?;
-    let wanted = serde_json::to_value(&requirement).map_err(|_| NONE)?;
-    let (Value::Object(wanted), Value::Object(accepted)) = (&wanted, accepted) else {
-        return Err(NONE);
-    };
-    for (key, refusal) in [
-        ("scheme", Refusal::UnsupportedScheme),
-        ("network", Refusal::InvalidNetwork),
-        ("asset", Refusal::InvalidAsset),
-    ] {
-        if !same(wanted.get(key), accepted.get(key)) {
-            return Err(refusal);
-        }
+pub fn matches(accepted: &Json<'_>, payable: &Payable<'_>) -> Result<(), Refusal> {
+    let wanted = payable.v2().ok_or(Refusal::UnsupportedScheme)?;
+    let accepted = accepted.as_object().ok_or(Refusal::NoMatchingRequirements)?;
+    let is = |key, wanted| same(accepted.get(key), wanted);
+    if !is("scheme", wanted.scheme) {
+        return Err(Refusal::UnsupportedScheme);
     }
-    let method = |object: &Map<String, Value>| object.get("extra").and_then(|extra| extra.get("assetTransferMethod").cloned());
-    let asked = method(wanted).unwrap_or_else(|| "eip3009".into());
-    let given = method(accepted).unwrap_or_else(|| "eip3009".into());
-    if asked != given {
+    if !is("network", wanted.network) {
+        return Err(Refusal::InvalidNetwork);
+    }
+    if !is("asset", wanted.asset) {
+        return Err(Refusal::InvalidAsset);
+    }
+    let extra = accepted.get("extra");
+    let given = |key| extra.and_then(|extra| extra.get(key));
+    let method = given(TRANSFER_METHOD).map_or(Some(EIP3009), Json::as_str);
+    if method != Some(wanted.extra.asset_transfer_method.unwrap_or(EIP3009)) {
         return Err(Refusal::TransferMethodNotOffered);
     }
-    let known = accepted.iter().all(|(key, value)| wanted.contains_key(key) || value.is_null());
-    let fields = ["amount", "payTo", "maxTimeoutSeconds"]
-        .iter()
-        .all(|key| same(wanted.get(*key), accepted.get(*key)));
-    let extra = contains(accepted.get("extra"), wanted.get("extra"));
-    if known && fields && extra { Ok(()) } else { Err(NONE) }
+    let known = accepted.iter().all(|(key, value)| FIELDS.contains(&key) || *value == Json::Null);
+    let in_time = accepted.get("maxTimeoutSeconds").and_then(Json::as_u64) == Some(wanted.max_timeout_seconds);
+    let extra_fits = match extra {
+        Some(Json::Object(_)) => wanted.extra.fields().all(|(key, wanted)| same(given(key), wanted)),
+        Some(_) => false,
+        None => wanted.extra.fields().next().is_none(),
+    };
+    let rest = is("amount", &wanted.amount) && is("payTo", &wanted.pay_to) && in_time;
+    if known && rest && extra_fits {
+        Ok(())
+    } else {
+        Err(Refusal::NoMatchingRequirements)
+    }
 }
 
 /// Equal, or two spellings of an address.
-fn same(one: Option<&Value>, other: Option<&Value>) -> bool {
-    if one.is_some() && one == other {
-        return true;
-    }
-    let address = |value: Option<&Value>| value.and_then(Value::as_str).and_then(|text| text.parse::<Address>().ok());
-    match (address(one), address(other)) {
-        (Some(one), Some(other)) => one == other,
-        _ => false,
-    }
-}
-
-fn contains(given: Option<&Value>, wanted: Option<&Value>) -> bool {
-    match (given, wanted) {
-        (Some(Value::Object(given)), Some(Value::Object(wanted))) => {
-            wanted.iter().all(|(key, value)| contains(given.get(key), Some(value)))
-        }
-        (None, Some(Value::Object(wanted))) => wanted.is_empty(),
-        _ => same(given, wanted),
-    }
+fn same(given: Option<&Json<'_>>, wanted: &str) -> bool {
+    let Some(given) = given.and_then(Json::as_str) else { return false };
+    given == wanted || matches!((given.parse::<Address>(), wanted.parse::<Address>()), (Ok(given), Ok(wanted)) if given == wanted)
 }
 
 /// v1 and LibertAI name scheme and network alone.

@@ -5,9 +5,8 @@
 
 use core::fmt;
 
-use serde_json::{Map, Value};
-
 use super::dialect;
+use super::json::{Json, Object};
 use super::{Network, Refusal};
 use crate::evm::eip3009::TransferWithAuthorization;
 use crate::evm::permit2::PermitWitnessTransferFrom;
@@ -40,11 +39,11 @@ pub struct Payment {
     /// The network it says; `None` only for plain headers without `X-Payment-Network`.
     pub network: Option<Network>,
     /// v2: the requirement that the client says it accepts, as sent. `None` in the other dialects.
-    pub accepted: Option<Value>,
+    pub accepted: Option<Json<'static>>,
     /// v2: `resource.url`, where the client sent one.
     pub resource_url: Option<String>,
     /// v2: `extensions`, as sent.
-    pub extensions: Option<Map<String, Value>>,
+    pub extensions: Option<Object<'static>>,
     /// Plain headers: what they say beside the authorization, to be matched against the offers.
     pub terms: Option<PlainTerms>,
     /// What was signed.
@@ -157,15 +156,20 @@ impl Payment {
 }
 
 impl Payment {
+    /// The same, with the text that it was read from.
+    pub(super) fn with_text(self, text: impl Into<Box<str>>) -> Self {
+        Self { text: text.into(), ..self }
+    }
+
     /// What was signed and its signature, in one spelling: what tells a payment from another one of the same nonce.
     pub fn signed(&self) -> Vec<u8> {
         if let Payload::Plain { signature_text, .. } = &self.payload {
             return signature_text.as_bytes().to_vec();
         }
         // Keys come out sorted.
-        let whole: Option<Value> = serde_json::from_str(&self.text).ok();
+        let whole: Option<serde_json::Value> = serde_json::from_str(&self.text).ok();
         let payload = whole.as_ref().and_then(|whole| whole.get("payload"));
-        payload.map(Value::to_string).unwrap_or_default().into_bytes()
+        payload.map(serde_json::Value::to_string).unwrap_or_default().into_bytes()
     }
 }
 

@@ -46,13 +46,13 @@ pub struct Resource<'a> {
 #[derive(Serialize, Clone, PartialEq, Eq, Debug)]
 #[serde(rename_all = "camelCase")]
 pub struct RequirementV2<'a> {
-    scheme: &'static str,
-    network: &'a str,
-    amount: String,
-    asset: &'a str,
-    pay_to: Cow<'a, str>,
-    max_timeout_seconds: u64,
-    extra: Extra<'a>,
+    pub(super) scheme: &'static str,
+    pub(super) network: &'a str,
+    pub(super) amount: String,
+    pub(super) asset: &'a str,
+    pub(super) pay_to: Cow<'a, str>,
+    pub(super) max_timeout_seconds: u64,
+    pub(super) extra: Extra<'a>,
 }
 
 /// A v1 requirement; serializes in the order of the official servers, without `outputSchema`.
@@ -80,9 +80,9 @@ pub struct RequirementV1<'a> {
 /// `extra`, as the schemes want it.
 #[derive(Serialize, Clone, PartialEq, Eq, Debug, Default)]
 #[serde(rename_all = "camelCase")]
-struct Extra<'a> {
+pub(super) struct Extra<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    asset_transfer_method: Option<&'static str>,
+    pub(super) asset_transfer_method: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -97,6 +97,39 @@ struct Extra<'a> {
     fee_payer: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     payment_flow: Option<&'static str>,
+}
+
+/// In `extra`: how the token is moved; where it is not said, it is [`EIP3009`].
+pub(super) const TRANSFER_METHOD: &str = "assetTransferMethod";
+/// Source: `scheme_exact_evm`.
+pub(super) const EIP3009: &str = "eip3009";
+
+impl Extra<'_> {
+    /// What it says, by the names it is serialized with.
+    pub(super) fn fields(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        // Taken apart, so that no field can be left out.
+        let Self {
+            asset_transfer_method,
+            name,
+            version,
+            primary_type,
+            recipient_address,
+            facilitator_address,
+            fee_payer,
+            payment_flow,
+        } = *self;
+        let fields = [
+            (TRANSFER_METHOD, asset_transfer_method),
+            ("name", name),
+            ("version", version),
+            ("primaryType", primary_type),
+            ("recipientAddress", recipient_address),
+            ("facilitatorAddress", facilitator_address),
+            ("feePayer", fee_payer),
+            ("paymentFlow", payment_flow),
+        ];
+        fields.into_iter().filter_map(|(key, value)| Some((key, value?)))
+    }
 }
 
 impl<'a> Payable<'a> {

@@ -1,9 +1,8 @@
 //! Fields of a payment's JSON, with errors that name the field and never repeat its value.
 
-use serde_json::{Map, Value};
-
 use super::super::Network;
 use super::super::Refusal;
+use super::super::json::{Json, Object};
 use super::super::payment::{Payload, PaymentError};
 use crate::evm::eip3009::TransferWithAuthorization;
 use crate::evm::permit2::{PermitWitnessTransferFrom, Witness};
@@ -12,16 +11,29 @@ use crate::evm::{Address, Nonce, SignatureError, SignatureForm, U256};
 /// The longest scheme, network or URL that is looked at, in bytes.
 const MAX_TEXT: usize = 2048;
 
+/// How deep the objects lie that are looked into.
+const MAX_PATH: usize = 3;
+
 /// An object and where it is.
 pub(super) struct Fields<'a> {
-    path: String,
-    object: &'a Map<String, Value>,
+    /// Keys from the outside in; empty ones at the end.
+    path: [&'static str; MAX_PATH],
+    object: &'a Object<'a>,
 }
 
 impl<'a> Fields<'a> {
-    /// `path` is empty, or ends with a dot.
-    pub(super) fn new(path: impl Into<String>, object: &'a Map<String, Value>) -> Self {
-        Self { path: path.into(), object }
+    /// The fields of the whole payment.
+    pub(super) fn new(object: &'a Object<'a>) -> Self {
+        Self {
+            path: [""; MAX_PATH],
+            object,
+        }
+    }
+
+    /// Where a field is, for people.
+    fn at(&self, key: &str) -> String {
+        let path = self.path.iter().filter(|key| !key.is_empty());
+        path.flat_map(|key| [key, "."]).chain([key]).collect()
     }
 
     fn wrong(&self, key: &str, expected: &str) -> PaymentError {
@@ -30,19 +42,28 @@ impl<'a> Fields<'a> {
         } else {
             "is missing: it must be"
         };
-        PaymentError::payload(format!("{}{key} {fault} {expected}", self.path))
+        PaymentError::payload(format!("{} {fault} {expected}", self.at(key)))
     }
 
-    pub(super) fn object(&self, key: &str) -> Result<Fields<'a>, PaymentError> {
-        match self.object.get(key) {
-            Some(Value::Object(object)) => Ok(Fields::new(format!("{}{key}.", self.path), object)),
-            _ => Err(self.wrong(key, "an object")),
+    pub(super) fn object(&self, key: &'static str) -> Result<Fields<'a>, PaymentError> {
+        let Some(Json::Object(object)) = self.object.get(key) else {
+            return Err(self.wrong(key, "an object"));
+        };
+        let mut path = self.path;
+        if let Some(free) = path.iter_mut().find(|key| key.is_empty()) {
+            *free = key;
         }
+        Ok(Fields { path, object })
+    }
+
+    /// Whether there is something other than `null`.
+    pub(super) fn has(&self, key: &str) -> bool {
+        !matches!(self.object.get(key), None | Some(Json::Null))
     }
 
     pub(super) fn text(&self, key: &str) -> Result<&'a str, PaymentError> {
         match self.object.get(key) {
-            Some(Value::String(text)) if !text.is_empty() && text.len() <= MAX_TEXT => Ok(text),
+            Some(Json::Text(text)) if !text.is_empty() && text.len() <= MAX_TEXT => Ok(text),
             _ => Err(self.wrong(key, "a string")),
         }
     }
@@ -52,7 +73,7 @@ impl<'a> Fields<'a> {
         Network::parse_v1(self.text(key)?).map_err(|_| {
             PaymentError::new(
                 Refusal::InvalidNetwork,
-                format!("{}{key} must be a network such as \"eip155:8453\", or in v1 \"base\"", self.path),
+                format!("{} must be a network such as \"eip155:8453\", or in v1 \"base\"", self.at(key)),
             )
         })
     }
@@ -79,7 +100,7 @@ impl<'a> Fields<'a> {
     }
 
     fn string(&self, key: &str) -> Option<&'a str> {
-        self.object.get(key).and_then(Value::as_str)
+        self.object.get(key).and_then(Json::as_str)
     }
 
     fn signature(&self, key: &str) -> Result<SignatureForm, PaymentError> {
@@ -130,9 +151,9 @@ impl<'a> Fields<'a> {
         let permitted = signed.object("permitted")?;
         let witness = signed.object("witness")?;
         let (to, valid_after) = (witness.address("to")?, witness.integer("validAfter")?);
-        let witness = match witness.object.get("facilitator") {
-            None | Some(Value::Null) => Witness::Exact { to, valid_after },
-            Some(_) => Witness::Upto {
+        let witness = match witness.has("facilitator") {
+            false => Witness::Exact { to, valid_after },
+            true => Witness::Upto {
                 to,
                 facilitator: witness.address("facilitator")?,
                 valid_after,

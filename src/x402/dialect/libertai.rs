@@ -1,7 +1,6 @@
 //! LibertAI: `X-PAYMENT` with JSON as it is, of v1 shape though it says version 2. Source: `@libertai/x402`, as recorded.
 
-use serde_json::{Map, Value};
-
+use super::super::json::Object;
 use super::super::payment::{Dialect, Payment, PaymentError};
 
 /// Reads a payment of LibertAI's. With scheme `upto` the authorization is an EIP-2612 permit; the offer tells.
@@ -11,6 +10,6 @@ use super::super::payment::{Dialect, Payment, PaymentError};
 ///  "payload": {"signature": "0x…", "authorization": {"from": "0x…", "to": "0x…", "value": "100000", "validAfter": "0",
 ///              "validBefore": "1795223691", "nonce": "0x00…00"}}}
 /// ```
-pub(super) fn payment(text: String, object: &Map<String, Value>) -> Result<Payment, PaymentError> {
-    super::v1_shape(Dialect::LibertAi, text, object)
+pub(super) fn payment(object: &Object<'_>) -> Result<Payment, PaymentError> {
+    super::v1_shape(Dialect::LibertAi, object)
 }

@@ -9,10 +9,9 @@ mod v2;
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde_json::{Map, Value};
 
 use super::Refusal;
-use super::json;
+use super::json::{self, Json, Object};
 use super::payment::{MAX_PAYMENT_HEADER, Payment, PaymentError};
 use fields::Fields;
 
@@ -56,15 +55,15 @@ pub(super) fn decode<'a>(headers: impl IntoIterator<Item = (&'a [u8], &'a [u8])>
 
 /// Reads a value that clients send in base64, with or without padding, in the standard or the URL alphabet.
 pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
-    let standard: Vec<u8> = text
-        .bytes()
-        .map(|byte| match byte {
-            b'-' => b'+',
-            b'_' => b'/',
-            other => other,
-        })
-        .collect();
-    LENIENT.decode(standard).ok()
+    if !text.bytes().any(|byte| matches!(byte, b'-' | b'_')) {
+        return LENIENT.decode(text).ok();
+    }
+    let standard = text.bytes().map(|byte| match byte {
+        b'-' => b'+',
+        b'_' => b'/',
+        other => other,
+    });
+    LENIENT.decode(standard.collect::<Vec<u8>>()).ok()
 }
 
 fn is_payment_header(name: &[u8]) -> bool {
@@ -72,16 +71,17 @@ fn is_payment_header(name: &[u8]) -> bool {
 }
 
 fn text<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a str, PaymentError> {
-    let name = String::from_utf8_lossy(name);
+    let wrong = |how: &str| {
+        let name = String::from_utf8_lossy(name);
+        PaymentError::payload(format!("the {name} header {how}"))
+    };
     if value.len() > MAX_PAYMENT_HEADER {
-        return Err(PaymentError::payload(format!("the {name} header is longer than 16384 bytes")));
+        return Err(wrong("is longer than 16384 bytes"));
     }
     if !value.is_ascii() {
-        return Err(PaymentError::payload(format!("the {name} header holds bytes that are not ASCII")));
+        return Err(wrong("holds bytes that are not ASCII"));
     }
-    core::str::from_utf8(value)
-        .map(str::trim)
-        .map_err(|_| PaymentError::payload(format!("the {name} header is not text")))
+    core::str::from_utf8(value).map(str::trim).map_err(|_| wrong("is not text"))
 }
 
 fn once<'a>(slot: &mut Option<&'a str>, value: &'a str, name: &str) -> Result<(), PaymentError> {
@@ -94,9 +94,10 @@ fn once<'a>(slot: &mut Option<&'a str>, value: &'a str, name: &str) -> Result<()
 }
 
 fn from_payment_signature(value: &str) -> Result<Payment, PaymentError> {
-    let (text, object) = encoded_object(value, "PAYMENT-SIGNATURE")?;
+    let text = decoded(value, "PAYMENT-SIGNATURE")?;
+    let object = object(&text, "PAYMENT-SIGNATURE")?;
     match version(&object)? {
-        2 => v2::payment(text, &object),
+        2 => v2::payment(object).map(|payment| payment.with_text(text)),
         _ => Err(PaymentError::payload(
             "PAYMENT-SIGNATURE takes x402Version 2: send a payment of x402Version 1 in X-PAYMENT",
         )),
@@ -105,39 +106,39 @@ fn from_payment_signature(value: &str) -> Result<Payment, PaymentError> {
 
 fn from_x_payment(value: &str) -> Result<Payment, PaymentError> {
     if value.starts_with('{') {
-        let object = object(value.as_bytes(), "X-PAYMENT")?;
+        let object = object(value, "X-PAYMENT")?;
         version(&object)?;
-        return libertai::payment(value.to_owned(), &object);
+        return libertai::payment(&object).map(|payment| payment.with_text(value));
     }
-    let (text, object) = encoded_object(value, "X-PAYMENT")?;
-    match version(&object)? {
-        1 => v1::payment(text, &object),
+    let text = decoded(value, "X-PAYMENT")?;
+    let object = object(&text, "X-PAYMENT")?;
+    let payment = match version(&object)? {
+        1 => v1::payment(&object),
         // Shapes tell more than versions: LibertAI's form in base64 is still LibertAI's.
-        _ if !object.contains_key("accepted") => libertai::payment(text, &object),
+        _ if !object.contains_key("accepted") => libertai::payment(&object),
         _ => Err(PaymentError::payload(
             "X-PAYMENT takes x402Version 1: send a payment of x402Version 2 in PAYMENT-SIGNATURE",
         )),
-    }
+    };
+    payment.map(|payment| payment.with_text(text))
 }
 
-fn encoded_object(value: &str, header: &str) -> Result<(String, Map<String, Value>), PaymentError> {
+fn decoded(value: &str, header: &str) -> Result<String, PaymentError> {
     let bytes = base64(value).ok_or_else(|| PaymentError::payload(format!("the {header} header is not base64")))?;
-    let object = object(&bytes, header)?;
-    let text = String::from_utf8(bytes).map_err(|_| PaymentError::payload(format!("the {header} header is not UTF-8")))?;
-    Ok((text, object))
+    String::from_utf8(bytes).map_err(|_| PaymentError::payload(format!("the {header} header is not UTF-8")))
 }
 
-fn object(text: &[u8], header: &str) -> Result<Map<String, Value>, PaymentError> {
+fn object<'t>(text: &'t str, header: &str) -> Result<Object<'t>, PaymentError> {
     let value = json::parse(text).map_err(|why| PaymentError::payload(format!("the {header} header cannot be read: {why}")))?;
-    let Value::Object(object) = value else {
+    let Json::Object(object) = value else {
         return Err(PaymentError::payload(format!("the {header} header must hold a JSON object")));
     };
     // Extensions are the client's own, and are passed on unread.
     let twins = object
         .iter()
         .filter(|(key, _)| *key != "extensions")
-        .any(|(_, value)| json::has_case_twins(value));
-    if twins || json::keys_have_case_twins(&object) {
+        .any(|(_, value)| value.has_case_twins());
+    if twins || object.keys_have_case_twins() {
         return Err(PaymentError::payload(format!(
             "the {header} header has two keys in one object that differ in case alone"
         )));
@@ -145,8 +146,8 @@ fn object(text: &[u8], header: &str) -> Result<Map<String, Value>, PaymentError>
     Ok(object)
 }
 
-fn version(object: &Map<String, Value>) -> Result<u64, PaymentError> {
-    match object.get("x402Version").and_then(Value::as_u64) {
+fn version(object: &Object<'_>) -> Result<u64, PaymentError> {
+    match object.get("x402Version").and_then(Json::as_u64) {
         Some(version @ (1 | 2)) => Ok(version),
         _ => Err(PaymentError::new(Refusal::InvalidVersion, "x402Version must be the number 1 or 2")),
     }
@@ -157,8 +158,8 @@ fn version(object: &Map<String, Value>) -> Result<u64, PaymentError> {
 /// ```json
 /// {"x402Version": 1, "scheme": "exact", "network": "base-sepolia", "payload": {}}
 /// ```
-fn v1_shape(dialect: super::Dialect, text: String, object: &Map<String, Value>) -> Result<Payment, PaymentError> {
-    let fields = Fields::new("", object);
+fn v1_shape(dialect: super::Dialect, object: &Object<'_>) -> Result<Payment, PaymentError> {
+    let fields = Fields::new(object);
     let scheme = fields.text("scheme")?;
     let network = fields.network("network")?;
     Ok(Payment {
@@ -170,6 +171,6 @@ fn v1_shape(dialect: super::Dialect, text: String, object: &Map<String, Value>) 
         resource_url: None,
         extensions: None,
         terms: None,
-        text: text.into(),
+        text: Box::default(),
     })
 }

@@ -1,7 +1,6 @@
 //! v1: `X-PAYMENT` with base64 JSON. Source: x402 v1, HTTP transport.
 
-use serde_json::{Map, Value};
-
+use super::super::json::Object;
 use super::super::payment::{Dialect, Payment, PaymentError};
 
 /// Reads a payment of v1.
@@ -11,6 +10,6 @@ use super::super::payment::{Dialect, Payment, PaymentError};
 ///  "payload": {"signature": "0x…", "authorization": {"from": "0x…", "to": "0x…", "value": "1000", "validAfter": "1795222733",
 ///              "validBefore": "1795223633", "nonce": "0x…"}}}
 /// ```
-pub(super) fn payment(text: String, object: &Map<String, Value>) -> Result<Payment, PaymentError> {
-    super::v1_shape(Dialect::V1, text, object)
+pub(super) fn payment(object: &Object<'_>) -> Result<Payment, PaymentError> {
+    super::v1_shape(Dialect::V1, object)
 }

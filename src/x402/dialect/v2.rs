@@ -1,7 +1,6 @@
 //! v2: `PAYMENT-SIGNATURE` with base64 JSON. Source: x402 v2, HTTP transport and "PaymentPayload".
 
-use serde_json::{Map, Value};
-
+use super::super::json::{Json, Object};
 use super::super::payment::{Dialect, Payment, PaymentError};
 use super::fields::Fields;
 
@@ -13,30 +12,33 @@ use super::fields::Fields;
 ///               "maxTimeoutSeconds": 300, "extra": {"name": "USDC", "version": "2"}},
 ///  "payload": {"signature": "0x…", "authorization": {}}, "extensions": {}}
 /// ```
-pub(super) fn payment(text: String, object: &Map<String, Value>) -> Result<Payment, PaymentError> {
-    let fields = Fields::new("", object);
+pub(super) fn payment(mut object: Object<'_>) -> Result<Payment, PaymentError> {
+    let fields = Fields::new(&object);
     let accepted = fields.object("accepted")?;
-    let scheme = accepted.text("scheme")?;
+    let scheme = accepted.text("scheme")?.into();
     let network = accepted.network("network")?;
     let resource_url = match object.get("resource") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(resource)) => Some(Fields::new("resource.", resource).text("url")?.to_owned()),
+        None | Some(Json::Null) => None,
+        Some(Json::Object(_)) => Some(fields.object("resource")?.text("url")?.to_owned()),
         Some(_) => return Err(PaymentError::payload("resource must be an object with a url")),
     };
-    let extensions = match object.get("extensions") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(extensions)) => Some(extensions.clone()),
-        Some(_) => return Err(PaymentError::payload("extensions must be an object")),
+    if fields.has("extensions") && object.get("extensions").and_then(Json::as_object).is_none() {
+        return Err(PaymentError::payload("extensions must be an object"));
+    }
+    let payload = fields.object("payload")?.payload(&network)?;
+    let extensions = match object.take("extensions") {
+        Some(Json::Object(extensions)) => Some(extensions.into_owned()),
+        _ => None,
     };
     Ok(Payment {
         dialect: Dialect::V2,
-        scheme: scheme.into(),
-        payload: fields.object("payload")?.payload(&network)?,
+        scheme,
+        payload,
         network: Some(network),
-        accepted: object.get("accepted").cloned(),
+        accepted: object.take("accepted").map(Json::into_owned),
         resource_url,
         extensions,
         terms: None,
-        text: text.into(),
+        text: Box::default(),
     })
 }

@@ -1,8 +1,6 @@
 //! What all answers of a facilitator have in common: bounds, and how their fields are read.
 
-use serde_json::{Map, Value};
-
-use crate::x402::json;
+use crate::x402::json::{self, Json, Object};
 
 /// The longest answer of a facilitator that is read, in bytes.
 pub const MAX_ANSWER: usize = 64 * 1024;
@@ -11,12 +9,12 @@ pub const MAX_ANSWER: usize = 64 * 1024;
 const MAX_IDENTIFIER: usize = 128;
 
 /// The fields of an answer; `None` for what is too long or no object.
-pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
+pub(super) fn object(body: &[u8]) -> Option<Object<'_>> {
     if body.len() > MAX_ANSWER {
         return None;
     }
-    match json::parse(body) {
-        Ok(Value::Object(fields)) => Some(fields),
+    match json::parse(core::str::from_utf8(body).ok()?) {
+        Ok(Json::Object(fields)) => Some(fields),
         _ => None,
     }
 }
@@ -24,21 +22,21 @@ pub(super) fn object(body: &[u8]) -> Option<Map<String, Value>> {
 /// Whether an answer to `/verify` or `/settle` is one: a verdict or an outcome, whatever it says, or the word that the request is at fault.
 /// Anybody can have a request refused: that says nothing against the facilitator.
 pub fn is_answer(status: u16, body: &[u8]) -> bool {
-    let says = |fields: &Map<String, Value>| {
+    let says = |fields: &Object<'_>| {
         ["isValid", "success"]
             .iter()
-            .any(|key| fields.get(*key).is_some_and(Value::is_boolean))
+            .any(|key| fields.get(key).is_some_and(|said| said.as_bool().is_some()))
     };
     matches!(status, 400 | 413 | 422) || object(body).is_some_and(|fields| says(&fields))
 }
 
 /// A string, or nothing.
-pub(super) fn text<'a>(fields: &'a Map<String, Value>, key: &str) -> &'a str {
-    fields.get(key).and_then(Value::as_str).unwrap_or_default()
+pub(super) fn text<'a>(fields: &'a Object<'_>, key: &str) -> &'a str {
+    fields.get(key).and_then(Json::as_str).unwrap_or_default()
 }
 
 /// A word of printable ASCII; anything else is as good as nothing.
-pub(super) fn identifier(fields: &Map<String, Value>, key: &str) -> Option<String> {
+pub(super) fn identifier(fields: &Object<'_>, key: &str) -> Option<String> {
     let text = text(fields, key);
     let word = (1..=MAX_IDENTIFIER).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     word.then(|| text.to_owned())

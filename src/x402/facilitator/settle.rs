@@ -1,9 +1,8 @@
 //! What `/settle` answered.
 
-use serde_json::{Map, Value};
-
 use super::answers::{identifier, object, text};
 use super::reasons::{Meaning, classify, told};
+use crate::x402::json::{Json, Object};
 use crate::x402::{Network, Refusal, clean};
 
 /// A settlement that happened.
@@ -66,7 +65,7 @@ pub fn parse_settle(status: u16, body: &[u8], network: &Network, nothing_due: bo
         return unknown(format!("status {status} without an outcome"), None);
     };
     let transaction = identifier(&fields, "transaction").filter(|transaction| !is_nothing(transaction));
-    let said = fields.get("success").or_else(|| fields.get("isValid")).and_then(Value::as_bool);
+    let said = fields.get("success").or_else(|| fields.get("isValid")).and_then(Json::as_bool);
     let reason = [text(&fields, "errorReason"), text(&fields, "invalidReason")]
         .into_iter()
         .find(|text| !text.is_empty());
@@ -123,7 +122,7 @@ fn reverted(message: &str) -> Option<String> {
 }
 
 /// A network that is not named is taken to be the one that was asked for.
-fn same_network(fields: &Map<String, Value>, network: &Network) -> bool {
+fn same_network(fields: &Object<'_>, network: &Network) -> bool {
     let named = text(fields, "network");
     named.is_empty() || Network::parse_v1(named).is_ok_and(|named| named == *network)
 }

@@ -1,11 +1,10 @@
 //! `/supported`: what a facilitator can settle, and the facts that offers need of it.
 
-use serde_json::Value;
-
 use super::answers::MAX_ANSWER;
 use super::body::Speaks;
 use crate::pricing::{Offer, Scheme};
-use crate::x402::{Network, json};
+use crate::x402::Network;
+use crate::x402::json::{self, Json};
 
 /// The most kinds that are kept.
 const MAX_KINDS: usize = 512;
@@ -52,8 +51,11 @@ impl Supported {
         if body.len() > MAX_ANSWER {
             return Err(SupportedError);
         }
-        let value = json::parse(body).map_err(|_| SupportedError)?;
-        let kinds = value.get("kinds").and_then(Value::as_array).ok_or(SupportedError)?;
+        let value = core::str::from_utf8(body)
+            .ok()
+            .and_then(|text| json::parse(text).ok())
+            .ok_or(SupportedError)?;
+        let kinds = value.get("kinds").and_then(Json::as_array).ok_or(SupportedError)?;
         let kinds = kinds.iter().filter_map(Kind::read).take(MAX_KINDS).collect();
         Ok(Self { kinds })
     }
@@ -111,10 +113,10 @@ impl Supported {
 }
 
 impl Kind {
-    fn read(value: &Value) -> Option<Self> {
+    fn read(value: &Json<'_>) -> Option<Self> {
         let extra = |key| value.get("extra").and_then(|extra| word(extra.get(key)));
         Some(Self {
-            version: match value.get("x402Version").and_then(Value::as_u64)? {
+            version: match value.get("x402Version").and_then(Json::as_u64)? {
                 1 => 1,
                 2 => 2,
                 _ => return None,
@@ -153,7 +155,7 @@ impl Kind {
 }
 
 /// A word of printable ASCII: what else there may be would break the compact form, or a header.
-fn word(value: Option<&Value>) -> Option<Box<str>> {
+fn word(value: Option<&Json<'_>>) -> Option<Box<str>> {
     let text = value?.as_str()?;
     let word = (1..=MAX_FIELD).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     word.then(|| text.into())

@@ -11,7 +11,7 @@ fn the_body_lists_only_what_v1_clients_read_with_base_first() {
     offers.push(offer("eip155:31337", Scheme::Exact, Transfer::Eip3009, 1000));
     let payables: Vec<_> = offers.iter().map(payable).collect();
     let answer = challenge(Refusal::PaymentRequired, &payables).answer();
-    let body = json::parse(&answer.body).unwrap();
+    let body = serde_json::from_slice::<Value>(&answer.body).unwrap();
     let listed: Vec<_> = body["accepts"]
         .as_array()
         .unwrap()
@@ -38,7 +38,7 @@ fn the_body_lists_only_what_v1_clients_read_with_base_first() {
         .filter(|payable| payable.v2().is_none() || payable.offer.scheme == Scheme::Upto)
         .copied()
         .collect();
-    let body = json::parse(&challenge(Refusal::PaymentRequired, &permit).answer().body).unwrap();
+    let body = serde_json::from_slice::<Value>(&challenge(Refusal::PaymentRequired, &permit).answer().body).unwrap();
     assert_eq!(body["accepts"][0]["extra"]["primaryType"], "Permit");
     assert_eq!(body["accepts"][0]["payTo"], FACILITATOR);
     assert_eq!(body["accepts"][0]["extra"]["recipientAddress"], SELLER);
@@ -67,10 +67,10 @@ fn answers_fit_their_readers() {
     let mut openai = challenge(Refusal::PaymentRequired, &payables);
     openai.style = BodyStyle::OpenAi;
     openai.hints.api_key = true;
-    let body = json::parse(&openai.answer().body).unwrap();
+    let body = serde_json::from_slice::<Value>(&openai.answer().body).unwrap();
     assert_eq!(body["error"]["code"], "insufficient_credits");
     openai.hints.api_key = false;
-    assert_eq!(json::parse(&openai.answer().body).unwrap()["x402Version"], 1);
+    assert_eq!(serde_json::from_slice::<Value>(&openai.answer().body).unwrap()["x402Version"], 1);
 
     for (refusal, status) in [
         (Refusal::InvalidPayload, 400),
@@ -83,7 +83,7 @@ fn answers_fit_their_readers() {
         assert_eq!(answer.status, status);
         assert_eq!(header(&answer, "payment-required"), None);
         assert_eq!(header(&answer, "retry-after").is_some(), status == 503);
-        let body = json::parse(&answer.body).unwrap();
+        let body = serde_json::from_slice::<Value>(&answer.body).unwrap();
         assert_eq!(body["message"], "see (url) X: y");
         assert!(body.get("accepts").is_none());
     }

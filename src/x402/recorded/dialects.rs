@@ -34,7 +34,7 @@ fn plain_headers_become_a_v2_payment() {
     let payment = read_all(&plain(&terms)).unwrap().unwrap();
     assert_eq!(first_fit(&payment, &payables), Ok(0));
     let body = verify_or_settle_body(&payment, &payables[0], &resource("http://x/"), Atomic(10_000), BOTH).unwrap();
-    let body = json::parse(&body).unwrap();
+    let body = serde_json::from_slice::<Value>(&body).unwrap();
     let signed = &body["paymentPayload"]["payload"]["authorization"];
     assert_eq!(signed["nonce"], format!("0x{}2a", "0".repeat(62)));
     assert_eq!(
@@ -149,7 +149,7 @@ fn what_was_accepted_must_be_the_offer() {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut accepted = accepted.clone();
         change(&mut accepted);
-        matches(&accepted, &payable(&offers[0]))
+        matches(&borrowed(&accepted), &payable(&offers[0]))
     };
     assert_eq!(with(&|a| a["payTo"] = json!(SELLER.to_lowercase())), Ok(()));
     assert_eq!(with(&|a| a["extra"]["more"] = json!(1)), Ok(()));

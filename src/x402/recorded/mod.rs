@@ -35,6 +35,10 @@ struct Challenged {
     body: Option<Value>,
 }
 
+fn borrowed(value: &Value) -> json::Json<'static> {
+    json::parse(&value.to_string()).unwrap().into_owned()
+}
+
 fn payments() -> Vec<Recorded> {
     serde_json::from_str(include_str!("../../../tests/wire/payments.json")).unwrap()
 }
@@ -145,5 +149,5 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
 }
 
 fn from_base64(text: &str) -> Value {
-    json::parse(&dialect::base64(text).unwrap()).unwrap()
+    serde_json::from_slice::<Value>(&dialect::base64(text).unwrap()).unwrap()
 }
