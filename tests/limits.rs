@@ -409,6 +409,7 @@ fn who_loses_the_race_for_a_payment_leaves_its_name_to_the_winner() {
             store,
             claims: &world.claims,
             secret: &[9; 16],
+            mark: &x402_envoy::gate::mark(&[9; 16]),
             payers: &x402_envoy::evm::Payers::default(),
             leases: &std::cell::RefCell::default(),
             challenges: &std::cell::RefCell::default(),

@@ -112,6 +112,7 @@ fn outcome_after(recorded: &Recorded, sent: &Sent, config: &Config, now: u64, an
         store: &store,
         claims: &claims,
         secret: &[1; 16],
+        mark: &x402_envoy::gate::mark(&[1; 16]),
         payers: &x402_envoy::evm::Payers::default(),
         leases: &std::cell::RefCell::default(),
         challenges: &std::cell::RefCell::default(),

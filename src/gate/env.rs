@@ -28,6 +28,8 @@ pub struct Env<'a> {
     pub claims: &'a Claims,
     /// The secret that claim keys are hashed with.
     pub secret: &'a [u8; 16],
+    /// What marks requests of this process that were let through: [`mark`](super::mark) of the secret.
+    pub mark: &'a str,
     /// The keys of accounts that this worker has seen sign.
     pub payers: &'a Payers,
     /// What this worker may spend of balances without asking.

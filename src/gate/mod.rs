@@ -55,6 +55,7 @@ pub use effects::{
     Unread, VerifiedEffect,
 };
 pub use env::{Env, Note, Notes};
+pub use redirect::mark;
 pub use request::{Request, open, open_at};
 pub use response::Response;
 pub use settlement::Settlement;

@@ -6,17 +6,14 @@
 use super::edits::FORWARDED_HEADER;
 use crate::evm::keccak256;
 
-/// The mark of this process: what a client sends in its place is removed as every header is that only this filter may set.
-pub(super) fn mark(secret: &[u8; 16]) -> String {
+/// The mark of a process with this secret: what a client sends in its place is removed as every header is that only this filter may set.
+pub fn mark(secret: &[u8; 16]) -> String {
     let digest = keccak256(&[&secret[..], b"forwarded for money"].concat());
     hex::encode(digest.split_at(16).0)
 }
 
-/// Whether a request was let through for money before and comes again.
-pub(super) fn is_from_here(headers: &[(&[u8], &[u8])], secret: &[u8; 16]) -> bool {
-    let mut marks = headers.iter().filter(|(name, _)| *name == FORWARDED_HEADER.as_bytes()).peekable();
-    marks.peek().is_some() && {
-        let own = mark(secret);
-        marks.any(|(_, value)| *value == own.as_bytes())
-    }
+/// Whether a request was let through for money before and comes again. `mark`: this process's own.
+pub(super) fn is_from_here(headers: &[(&[u8], &[u8])], mark: &str) -> bool {
+    let is_mark = |name: &[u8], value: &[u8]| name == FORWARDED_HEADER.as_bytes() && value == mark.as_bytes();
+    headers.iter().any(|(name, value)| is_mark(name, value))
 }

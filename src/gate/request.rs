@@ -76,7 +76,7 @@ pub fn open_at(request: &Request<'_>, located: Located, env: &mut Env<'_>) -> (G
         headers: request.headers,
         body: request.body,
     };
-    if redirect::is_from_here(request.headers, env.secret) {
+    if redirect::is_from_here(request.headers, env.mark) {
         let answer = refuse_plainly(env, Refusal::InternalRedirect, "");
         return (Gate::Answered, RequestEffect::Answer(answer));
     }

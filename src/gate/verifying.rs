@@ -9,7 +9,6 @@ use super::edits::Edits;
 use super::effects::{Call, CalloutReply, CalloutToken, Endpoint, RequestEffect, ResponseEffect, VerifiedEffect};
 use super::env::{Env, Note};
 use super::prepaid::Prepaid;
-use super::redirect;
 use super::response::{Forwarding, Kept, Response};
 use super::sale::Sale;
 use super::settlement::Settlement;
@@ -99,7 +98,7 @@ pub(super) fn settle_first(sale: Sale, edits: Edits, env: &mut Env<'_>) -> (Gate
 fn told(sale: &Sale, edits: Edits, env: &mut Env<'_>) -> Option<Edits> {
     let offer = sale.offer(env)?;
     let offer: &Offer = &offer;
-    let edits = edits.tell_backend(&sale.payer, offer, redirect::mark(env.secret));
+    let edits = edits.tell_backend(&sale.payer, offer, env.mark.into());
     env.notes.attribute("payer", &*sale.payer);
     env.notes.attribute("network", offer.asset.network.as_str());
     env.notes.attribute("asset", &*offer.asset.symbol);

@@ -66,11 +66,13 @@ impl Arrived {
         let status = status.and_then(|status| std::str::from_utf8(&status).ok()?.parse::<u16>().ok());
         // One byte more than is ever looked at, so that what is too long is seen to be.
         let body = abi::buffer(Buffer::CallResponseBody, MAX_ANSWER.saturating_add(1));
-        let genuine = abi::header(Map::CallResponse, FROM_UPSTREAM).is_some();
+        let made_up = || abi::header(Map::CallResponse, FROM_UPSTREAM).is_none();
         let outcome = match status {
             None => Outcome::Lost,
-            Some(503) if !genuine && contains_any(&body, &NEVER_CONNECTED) => Outcome::NotSent,
-            Some(503 | 504) if !genuine => Outcome::Lost,
+            Some(status @ (503 | 504)) if made_up() => match status == 503 && contains_any(&body, &NEVER_CONNECTED) {
+                true => Outcome::NotSent,
+                false => Outcome::Lost,
+            },
             Some(status) => Outcome::Answered(status),
         };
         Self { outcome, body }

@@ -13,8 +13,12 @@ use crate::gate::{Endpoint, Note};
 #[derive(Default)]
 pub(super) struct Metrics {
     ids: HashMap<String, u32>,
-    /// Those of challenges, by the index of the route.
+    /// Those of challenges, by the index of the route: there may be thousands.
     challenges: BTreeMap<usize, u32>,
+    /// Those of what else has happened before, whose names need not be made again: few, and the commonest come first.
+    noted: Vec<(Note, u32)>,
+    /// Those of calls.
+    calls: Vec<(Endpoint, u32)>,
 }
 
 impl Metrics {
@@ -41,45 +45,25 @@ impl Metrics {
     }
 
     pub(super) fn note(&mut self, note: &Note, config: &Config) {
-        let (name, by) = match note {
-            Note::Challenged(route) => {
-                // As often as somebody asks: its name is not made each time.
-                if let Some(id) = self.challenges.get(route) {
-                    return abi::increment(*id, 1);
-                }
-                let index = *route;
-                let route = config.routes.by_index(*route).map_or("", |route| &route.name);
-                if let Some(id) = self.id(Metric::Counter, format!("x402_challenges.route.{route}")) {
-                    self.challenges.insert(index, id);
-                    abi::increment(id, 1);
-                }
-                return;
-            }
-            Note::Refused(refusal) => (format!("x402_refusals.reason.{}", refusal.row().reason), 1),
-            Note::Verified(outcome) => (format!("x402_verifications.outcome.{outcome}"), 1),
-            Note::Settled(outcome) => (format!("x402_settlements.outcome.{outcome}"), 1),
-            Note::Earned(asset, network, amount) => {
-                // A dot would end the label, a colon has no place in a name.
-                let (asset, network) = (asset.replace('.', "_"), network.replace(':', "-"));
-                (
-                    format!("x402_earned.asset.{asset}.network.{network}"),
-                    i64::try_from(*amount).unwrap_or(i64::MAX),
-                )
-            }
-            Note::Released => ("x402_released".into(), 1),
-            Note::Undelivered => ("x402_undelivered".into(), 1),
-            Note::Entitled(right) => (format!("x402_entitled.right.{right}"), 1),
-            Note::ServedUnsettled => ("x402_served_unsettled".into(), 1),
-            Note::UsageAboveQuote => ("x402_usage_above_quote".into(), 1),
-            Note::SettlementRetried => ("x402_settlement_retries".into(), 1),
-            Note::FormerQuote => ("x402_former_quotes".into(), 1),
-            Note::OverrideIgnored => ("x402_overrides_ignored".into(), 1),
-            Note::Reserved(outcome) => (format!("x402_reservations.outcome.{outcome}"), 1),
-            Note::Captured(outcome) => (format!("x402_captures.outcome.{outcome}"), 1),
-            Note::Spent(micros) => ("x402_spent_credits".into(), i64::try_from(*micros).unwrap_or(i64::MAX)),
-            Note::Claims(by) => return self.add(Metric::Gauge, "x402_claims".into(), *by),
+        let by = amount(note);
+        let known = match note {
+            Note::Challenged(route) => self.challenges.get(route).copied(),
+            _ => self.noted.iter().find(|(known, _)| is_counted_with(known, note)).map(|(_, id)| *id),
         };
-        self.add(Metric::Counter, name, by);
+        if let Some(id) = known {
+            return abi::increment(id, by);
+        }
+        let kind = match note {
+            Note::Claims(_) => Metric::Gauge,
+            _ => Metric::Counter,
+        };
+        if let Some(id) = self.id(kind, name(note, config)) {
+            match note {
+                Note::Challenged(route) => drop(self.challenges.insert(*route, id)),
+                _ => self.noted.push((note.clone(), id)),
+            }
+            abi::increment(id, by);
+        }
     }
 
     /// Defines what there is where credits are sold.
@@ -124,6 +108,10 @@ impl Metrics {
 
     /// Records how long a facilitator took.
     pub(super) fn took(&mut self, endpoint: Endpoint, nanoseconds: u64) {
+        let milliseconds = nanoseconds.div_ceil(1_000_000);
+        if let Some((_, id)) = self.calls.iter().find(|(known, _)| *known == endpoint) {
+            return abi::record(*id, milliseconds);
+        }
         let name = match endpoint {
             Endpoint::Verify => "x402_verify_ms",
             Endpoint::Settle => "x402_settle_ms",
@@ -131,7 +119,8 @@ impl Metrics {
             Endpoint::Supported | Endpoint::Capture | Endpoint::Report => return,
         };
         if let Some(id) = self.id(Metric::Histogram, name.into()) {
-            abi::record(id, nanoseconds.div_ceil(1_000_000));
+            self.calls.push((endpoint, id));
+            abi::record(id, milliseconds);
         }
     }
 
@@ -148,5 +137,53 @@ impl Metrics {
         let id = abi::define_metric(kind, &name)?;
         self.ids.insert(name, id);
         Some(id)
+    }
+}
+
+/// Whether two notes are counted under one name.
+fn is_counted_with(one: &Note, other: &Note) -> bool {
+    match (one, other) {
+        (Note::Earned(asset, network, _), Note::Earned(other_asset, other_network, _)) => (asset, network) == (other_asset, other_network),
+        (Note::Spent(_), Note::Spent(_)) | (Note::Claims(_), Note::Claims(_)) => true,
+        _ => one == other,
+    }
+}
+
+/// By how much a note changes its metric.
+fn amount(note: &Note) -> i64 {
+    match note {
+        Note::Earned(_, _, amount) => i64::try_from(*amount).unwrap_or(i64::MAX),
+        Note::Spent(micros) => i64::try_from(*micros).unwrap_or(i64::MAX),
+        Note::Claims(by) => *by,
+        _ => 1,
+    }
+}
+
+fn name(note: &Note, config: &Config) -> String {
+    match note {
+        Note::Challenged(route) => {
+            let route = config.routes.by_index(*route).map_or("", |route| &route.name);
+            format!("x402_challenges.route.{route}")
+        }
+        Note::Refused(refusal) => format!("x402_refusals.reason.{}", refusal.row().reason),
+        Note::Verified(outcome) => format!("x402_verifications.outcome.{outcome}"),
+        Note::Settled(outcome) => format!("x402_settlements.outcome.{outcome}"),
+        Note::Earned(asset, network, _) => {
+            // A dot would end the label, a colon has no place in a name.
+            let (asset, network) = (asset.replace('.', "_"), network.replace(':', "-"));
+            format!("x402_earned.asset.{asset}.network.{network}")
+        }
+        Note::Released => "x402_released".into(),
+        Note::Undelivered => "x402_undelivered".into(),
+        Note::Entitled(right) => format!("x402_entitled.right.{right}"),
+        Note::ServedUnsettled => "x402_served_unsettled".into(),
+        Note::UsageAboveQuote => "x402_usage_above_quote".into(),
+        Note::SettlementRetried => "x402_settlement_retries".into(),
+        Note::FormerQuote => "x402_former_quotes".into(),
+        Note::OverrideIgnored => "x402_overrides_ignored".into(),
+        Note::Reserved(outcome) => format!("x402_reservations.outcome.{outcome}"),
+        Note::Captured(outcome) => format!("x402_captures.outcome.{outcome}"),
+        Note::Spent(_) => "x402_spent_credits".into(),
+        Note::Claims(_) => "x402_claims".into(),
     }
 }

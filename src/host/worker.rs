@@ -14,7 +14,7 @@ use super::metrics::Metrics;
 use super::store::SharedData;
 use crate::config::Config;
 use crate::evm::Payers;
-use crate::gate::{CalloutToken, Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
+use crate::gate::{self, CalloutToken, Capture, Challenges, Edits, Env, Gate, Leases, Notes, Settlement};
 use crate::pricing::Former;
 use crate::replay::{self, Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, UnixSeconds};
 use crate::supported::{self, Table};
@@ -78,6 +78,8 @@ pub(super) struct Worker {
     pub(super) claims: Claims,
     needs_facts: bool,
     secret: [u8; 16],
+    /// What requests are marked with that were let through for money.
+    mark: String,
 }
 
 impl Worker {
@@ -113,6 +115,7 @@ impl Worker {
             breaker_warnings: Cell::default(),
             claims,
             needs_facts,
+            mark: gate::mark(&secret),
             secret,
         })
     }
@@ -141,6 +144,7 @@ impl Worker {
                 store: &SharedData,
                 claims: &self.claims,
                 secret: &self.secret,
+                mark: &self.mark,
                 payers: &self.payers,
                 leases: &self.leases,
                 challenges: &self.challenges,

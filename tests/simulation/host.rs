@@ -80,6 +80,7 @@ impl Worker {
             store: &shared,
             claims: &world.claims,
             secret: &SECRET,
+            mark: &x402_envoy::gate::mark(&SECRET),
             payers: &x402_envoy::evm::Payers::default(),
             leases: &std::cell::RefCell::default(),
             challenges: &std::cell::RefCell::default(),

@@ -89,6 +89,7 @@ impl World {
             store: &self.store,
             claims: &self.claims,
             secret: &[9; 16],
+            mark: &x402_envoy::gate::mark(&[9; 16]),
             payers: &self.payers,
             leases: &self.leases,
             challenges: &self.challenges,

@@ -9,7 +9,6 @@ use crate::gate::edits::Edits;
 use crate::gate::effects::{CalloutReply, CalloutToken, RequestEffect, VerifiedEffect};
 use crate::gate::env::{Env, Note};
 use crate::gate::order::Order;
-use crate::gate::redirect;
 use crate::gate::request::Request;
 use crate::gate::verifying::Dispatch;
 use crate::x402::{Answer, Refusal, decode};
@@ -134,7 +133,7 @@ fn serve(tab: Tab, edits: Edits, tenant: &str, receipt: Option<(&'static str, St
     env.notes.attribute("payer", tenant);
     env.notes.attribute("network", "credits");
     env.notes.attribute("amount", tab.quoted.to_string());
-    let mut edits = edits.tell_backend_of_credit(tenant, tab.quoted, redirect::mark(env.secret));
+    let mut edits = edits.tell_backend_of_credit(tenant, tab.quoted, env.mark.into());
     if Spending::reads(&tab) {
         edits = edits.unencoded();
     }

@@ -24,17 +24,6 @@ pub enum BodyError {
     NotExpressible,
 }
 
-/// ```json
-/// {"x402Version": 2, "paymentPayload": {}, "paymentRequirements": {}}
-/// ```
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    x402_version: u8,
-    payment_payload: Box<RawValue>,
-    payment_requirements: &'a RawValue,
-}
-
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ResourceInfo<'a> {
@@ -64,7 +53,7 @@ pub fn verify_or_settle_body(
     let permit = matches!(payable.offer.transfer, Transfer::Permit { .. });
     let convert = speaks.v2 && !speaks.v1 && !permit;
     let wire = match payment.dialect {
-        Dialect::V2 => v2(RawValue::from_string(payment.text.to_string()), payable, amount),
+        Dialect::V2 => v2(&payment.text, payable, amount),
         Dialect::Plain => plain(payment, payable, resource, amount),
         Dialect::V1 | Dialect::LibertAi if convert => converted(payment, payable, resource, amount),
         Dialect::V1 | Dialect::LibertAi => v1(payment, payable, resource, amount),
@@ -72,27 +61,26 @@ pub fn verify_or_settle_body(
     wire.ok_or(BodyError::NotExpressible)
 }
 
-fn v2(payload: Result<Box<RawValue>, serde_json::Error>, payable: &Payable<'_>, amount: Atomic) -> Option<Vec<u8>> {
-    let requirements = to_raw_value(&payable.v2_for(amount)?).ok()?;
-    serde_json::to_vec(&Body {
-        x402_version: 2,
-        payment_payload: payload.ok()?,
-        payment_requirements: &requirements,
-    })
-    .ok()
+fn v2(payload: &str, payable: &Payable<'_>, amount: Atomic) -> Option<Vec<u8>> {
+    body(2, payload, &payable.v2_for(amount)?)
+}
+
+/// ```json
+/// {"x402Version": 2, "paymentPayload": {}, "paymentRequirements": {}}
+/// ```
+///
+/// `payload`: a JSON text, which goes as it is.
+fn body(version: u8, payload: &str, requirements: &impl Serialize) -> Option<Vec<u8>> {
+    let requirements = serde_json::to_string(requirements).ok()?;
+    let body = format!(r#"{{"x402Version":{version},"paymentPayload":{payload},"paymentRequirements":{requirements}}}"#);
+    Some(body.into_bytes())
 }
 
 fn v1(payment: &Payment, payable: &Payable<'_>, resource: &Resource<'_>, amount: Atomic) -> Option<Vec<u8>> {
-    let requirements = to_raw_value(&payable.v1_for(amount, resource)).ok()?;
     let mut payload = RawObject::read(&payment.text)?;
     payload.set("x402Version", to_raw_value(&1).ok()?);
     payload.set("network", to_raw_value(payable.offer.asset.network.v1_name()).ok()?);
-    serde_json::to_vec(&Body {
-        x402_version: 1,
-        payment_payload: to_raw_value(&payload).ok()?,
-        payment_requirements: &requirements,
-    })
-    .ok()
+    body(1, &serde_json::to_string(&payload).ok()?, &payable.v1_for(amount, resource))
 }
 
 /// A v1 payment as v2 would have it: scheme and network move into `accepted`.
@@ -103,7 +91,7 @@ fn converted(payment: &Payment, payable: &Payable<'_>, resource: &Resource<'_>, 
     payload.set("x402Version", to_raw_value(&2).ok()?);
     payload.set("resource", info(resource)?);
     payload.set("accepted", to_raw_value(&payable.v2()?).ok()?);
-    v2(to_raw_value(&payload), payable, amount)
+    v2(&serde_json::to_string(&payload).ok()?, payable, amount)
 }
 
 /// Plain headers as the v2 payment that they stand for.
@@ -129,7 +117,7 @@ fn plain(payment: &Payment, payable: &Payable<'_>, resource: &Resource<'_>, amou
         ("accepted".to_owned(), to_raw_value(&payable.v2()?).ok()?),
         ("payload".to_owned(), to_raw_value(&payload).ok()?),
     ]);
-    v2(to_raw_value(&whole), payable, amount)
+    v2(&serde_json::to_string(&whole).ok()?, payable, amount)
 }
 
 fn info(resource: &Resource<'_>) -> Option<Box<RawValue>> {
