@@ -11,6 +11,7 @@ WORKDIR /x402
 COPY Cargo.toml Cargo.lock ./
 COPY .cargo .cargo
 COPY src src
+COPY secp256k1 secp256k1
 # A member of the workspace, without which its manifest is not read. It is not built.
 COPY ledger ledger
 RUN cargo build --release --locked --lib --target wasm32-wasip1 \

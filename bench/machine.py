@@ -76,7 +76,7 @@ def versions(module: Path) -> dict[str, str]:
     """What was measured, and with what: commit, compiler, Envoy, peers."""
     lock = json.loads((tools.ROOT / "bench/peers/express/package-lock.json").read_text())["packages"]
     axum = re.search(r'name = "x402-axum"\nversion = "([^"]+)"', (tools.ROOT / "bench/peers/axum/Cargo.lock").read_text())
-    changed = bool(output(["git", "-C", str(tools.ROOT), "status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", ".cargo"]))
+    changed = bool(output(["git", "-C", str(tools.ROOT), "status", "--porcelain", "--", "src", "secp256k1", "Cargo.toml", "Cargo.lock", ".cargo"]))
     return {
         "commit": output(["git", "-C", str(tools.ROOT), "rev-parse", "--short=12", "HEAD"]) + (", with changes to the filter" if changed else ""),
         "module": hashlib.sha256(module.read_bytes()).hexdigest()[:12],

@@ -18,7 +18,6 @@ mod oracle;
 mod payers;
 pub mod permit2;
 mod recover;
-mod secp256k1;
 mod signature;
 mod u256;
 

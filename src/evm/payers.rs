@@ -1,9 +1,9 @@
 //! The keys of accounts that have signed before: who signs with one of them is told in four fifths of the time.
 
 use super::recover::recover_key;
-use super::secp256k1::{Key, PreparedKey};
 use super::{Address, Signature};
 use std::sync::{Mutex, PoisonError};
+use x402_secp256k1::{Key, PreparedKey};
 
 /// Keys that are kept: prepared, each is 1.7 KiB.
 const SLOTS: usize = 256;

@@ -1,7 +1,7 @@
 //! Who signed a digest.
 
-use super::secp256k1::{self, Key};
 use super::{Address, Signature, keccak256};
+use x402_secp256k1::Key;
 
 /// The account whose key made `signature` over `digest`, or `None` if there is none.
 ///
@@ -14,6 +14,6 @@ pub fn recover(digest: &[u8; 32], signature: &Signature) -> Option<Address> {
 
 /// The same, with the account's key.
 pub(super) fn recover_key(digest: &[u8; 32], signature: &Signature) -> Option<(Address, Key)> {
-    let key = secp256k1::recover(digest, signature.r(), signature.s(), signature.y_parity())?;
+    let key = x402_secp256k1::recover(digest, signature.r(), signature.s(), signature.y_parity())?;
     Some((Address::from_word(keccak256(&key.to_bytes())), key))
 }

@@ -1,7 +1,7 @@
 //! What a signature is, told from its bytes alone.
 
-use super::secp256k1;
 use std::fmt;
+use x402_secp256k1::in_range;
 
 /// The longest signature that is looked at, in bytes: smart wallets send a few kilobytes, headers hold 16 KiB.
 pub const MAX_SIGNATURE_BYTES: usize = 8 * 1024;
@@ -104,7 +104,7 @@ impl Signature {
     ///
     /// [`SignatureError::OutOfRange`] and [`SignatureError::HighS`].
     pub fn new(r: [u8; 32], s: [u8; 32], y_parity: bool) -> Result<Self, SignatureError> {
-        if !secp256k1::in_range(&r) || !secp256k1::in_range(&s) {
+        if !in_range(&r) || !in_range(&s) {
             return Err(SignatureError::OutOfRange);
         }
         if s > HALF_ORDER {

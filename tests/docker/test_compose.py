@@ -151,7 +151,7 @@ def _copy(context: Path) -> None:
     skip = shutil.ignore_patterns("node_modules", "__pycache__", "target")
     for name in ("Cargo.toml", "Cargo.lock", "Dockerfile", "docker-compose.yml"):
         shutil.copy(ROOT / name, context)
-    for name in (".cargo", "src", "stack", "docker", "envoy"):
+    for name in (".cargo", "src", "secp256k1", "ledger", "stack", "docker", "envoy"):
         shutil.copytree(ROOT / name, context / name, ignore=skip)
 
 

@@ -328,7 +328,7 @@ fn an_x_beyond_the_order_is_nobodys() {
 fn wycheproof_agrees() {
     let word = |text: &str| U256::from_str_radix(text, 16).unwrap();
     let (mut key, mut valid, mut beyond, mut invalid) = ([0; 64], 0, 0, 0);
-    for line in include_str!("wycheproof.txt").lines().filter(|line| !line.starts_with('#')) {
+    for line in include_str!("../wycheproof.txt").lines().filter(|line| !line.starts_with('#')) {
         if let Some(next) = line.strip_prefix("key ") {
             hex::decode_to_slice(next, &mut key).unwrap();
             continue;

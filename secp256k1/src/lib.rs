@@ -1,5 +1,5 @@
 //! ECDSA over secp256k1 (SEC 1, section 4.1), for signatures that anybody may see: every number here is public, and how long anything
-//! takes depends on them. There is no secret key in this filter; nothing here may be used with one.
+//! takes depends on them. There is no secret key in the filter; nothing here may be used with one.
 //!
 //! It is written for WebAssembly in V8, where it recovers a signer in less than half the time that k256 takes.
 
@@ -17,32 +17,33 @@ use multiply::Prepared;
 use scalar::Scalar;
 
 /// Whether a number, most significant byte first, is from 1 to the order of the curve − 1.
-pub(super) fn in_range(number: &[u8; 32]) -> bool {
+pub fn in_range(number: &[u8; 32]) -> bool {
     Scalar::from_bytes(number).is_some_and(|number| !number.is_zero())
 }
 
-/// The key of an account.
+/// The key of an account: a point of the curve.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Key(Affine);
+pub struct Key(Affine);
 
 /// A key that signatures are checked with more than once.
 #[derive(Clone, Debug)]
-pub(super) struct PreparedKey(Prepared);
+pub struct PreparedKey(Prepared);
 
 impl Key {
-    /// x and then y.
-    pub(super) fn to_bytes(self) -> [u8; 64] {
+    /// x and then y, 32 bytes each.
+    pub fn to_bytes(self) -> [u8; 64] {
         self.0.to_bytes()
     }
 
-    pub(super) fn prepare(&self) -> PreparedKey {
+    /// The key with multiples of it.
+    pub fn prepare(&self) -> PreparedKey {
         PreparedKey(Prepared::new(&self.0))
     }
 }
 
 impl PreparedKey {
     /// Whether [`recover`] would find this key: whether s⁻¹(zG + rQ) is the point with `r` as its x and a y that is as odd as it should be.
-    pub(super) fn signed(&self, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> bool {
+    pub fn signed(&self, digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> bool {
         let (Some(x), Some(s), z) = (Scalar::from_bytes(r), Scalar::from_bytes(s), Scalar::reduce(digest)) else {
             return false;
         };
@@ -60,7 +61,7 @@ impl PreparedKey {
 /// The key that `r` and `s` are a signature of over `digest`, where the point R has `r` as its x, and an odd y or an even one.
 ///
 /// `None` if r or s is out of range, if r is no x coordinate, or if the key would be the point at infinity.
-pub(super) fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> Option<Key> {
+pub fn recover(digest: &[u8; 32], r: &[u8; 32], s: &[u8; 32], odd: bool) -> Option<Key> {
     if !in_range(r) || !in_range(s) {
         return None;
     }
