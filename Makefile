@@ -25,6 +25,7 @@ test: toolchain ## everything that CI runs
 .PHONY: test-code
 test-code: lint
 	@$(MAKE) --no-print-directory test-native
+	@$(MAKE) --no-print-directory test-wasm
 	@$(MAKE) --no-print-directory mutations
 	@$(MAKE) --no-print-directory test-clients
 
@@ -60,11 +61,16 @@ lint: toolchain ## formatting, and what clippy denies: whatever could panic
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 -- -D warnings
+	cargo clippy -p x402-secp256k1 --tests --target wasm32-wasip1 -- -D warnings
 	cargo clippy --lib --target wasm32-wasip1 --features panic-switch -- -D warnings
 
 .PHONY: test-native
 test-native: toolchain ## the filter's own modules, and the ledger's, natively
 	cargo test --workspace
+
+.PHONY: test-wasm
+test-wasm: toolchain ## the signatures' arithmetic as it is shipped, in V8: what oracles say, and Project Wycheproof
+	cargo test --release --target wasm32-wasip1 --lib -p x402-secp256k1 -- --nocapture
 
 .PHONY: sim
 sim: ## play the simulator again as it failed: make sim SEED=n [RUNS=n] [STEPS=n]; all of it without

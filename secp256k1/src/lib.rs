@@ -9,7 +9,10 @@ mod inverse;
 mod multiply;
 mod scalar;
 #[cfg(test)]
+#[cfg(not(target_family = "wasm"))]
 mod tests;
+#[cfg(test)]
+mod vectors;
 mod words;
 
 use group::Affine;

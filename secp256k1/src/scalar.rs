@@ -77,7 +77,7 @@ impl Scalar {
         Self(below_order(words::from_bytes(bytes)))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(target_family = "wasm")))]
     pub(super) fn to_bytes(self) -> [u8; 32] {
         words::to_bytes(&self.0)
     }
