@@ -114,12 +114,25 @@ def noop(name: str = "noop") -> Json:
     return wasm_filter(name, build.HOME / "x402_bench_filters.wasm", vm_id="bench")
 
 
+def calls(*paths: str, body: str, cluster: str = "facilitator") -> Json:
+    """The filter that asks the first path before the backend, the second after it, and does nothing else."""
+    return _configured("calls", "\n".join(["calls", cluster, *paths, *[""] * (2 - len(paths)), body]))
+
+
+def reading() -> Json:
+    """The filter that fetches each part of an answer's body, and does nothing with it."""
+    return _configured("reading", "reading")
+
+
+def _configured(name: str, configuration: str) -> Json:
+    made = wasm_filter(name, build.HOME / "x402_bench_filters.wasm", vm_id=name)
+    made["typed_config"]["config"]["configuration"] = {"@type": STRING, "value": configuration}
+    return made
+
+
 def constant(headers: list[tuple[str, str]], body: bytes) -> Json:
     """The filter that answers 402 with these bytes."""
-    made = wasm_filter("constant", build.HOME / "x402_bench_filters.wasm", vm_id="constant")
-    text = "".join(f"{name}: {value}\n" for name, value in headers) + "\n" + body.decode()
-    made["typed_config"]["config"]["configuration"] = {"@type": STRING, "value": text}
-    return made
+    return _configured("constant", "".join(f"{name}: {value}\n" for name, value in headers) + "\n" + body.decode())
 
 
 def direct(headers: list[tuple[str, str]], body: bytes, status: int = 402) -> list[Json]:
@@ -146,4 +159,4 @@ def ext_authz(cluster: str = "facilitator") -> Json:
         "http_service": {"server_uri": {"uri": "http://authz.test", "cluster": cluster, "timeout": "5s"}, "path_prefix": "/authz"}}}
 
 
-__all__ = ["FILTER", "Site", "changed", "constant", "direct", "ext_authz", "lua", "noop"]
+__all__ = ["FILTER", "Site", "calls", "changed", "constant", "direct", "ext_authz", "lua", "noop", "reading"]

@@ -1,10 +1,14 @@
-//! The least that a WebAssembly filter can do: `noop` does nothing, `constant` answers 402 with bytes from its configuration.
+//! The least that a WebAssembly filter can do: `noop` does nothing, `constant` answers 402 with bytes from its configuration, `calls` asks a
+//! cluster before the backend is asked, after it has answered, or both, looks at no answer, and changes nothing. `reading` fetches each part
+//! of an answer's body.
 //!
-//! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body.
+//! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body. That of `calls` is `calls`,
+//! the cluster, the paths (the second may be missing) and the body, a line each; that of `reading` is `reading`.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 use std::rc::Rc;
+use std::time::Duration;
 
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
@@ -33,10 +37,75 @@ impl HttpContext for Constant {
     }
 }
 
-/// One root for both: without a configuration its streams do nothing.
+/// What `calls` asks.
+struct Question {
+    cluster: String,
+    before: String,
+    after: Option<String>,
+    body: String,
+}
+
+struct Calls {
+    question: Rc<Question>,
+    answered: bool,
+}
+
+impl Calls {
+    fn ask(&self, path: &str) -> Action {
+        let headers = vec![
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "calls.test"),
+            (":path", path),
+            ("content-type", "application/json"),
+        ];
+        let body = self.question.body.as_bytes();
+        match self.dispatch_http_call(&self.question.cluster, headers, Some(body), vec![], Duration::from_secs(5)) {
+            Ok(_) => Action::Pause,
+            Err(_) => Action::Continue,
+        }
+    }
+}
+
+impl Context for Calls {
+    fn on_http_call_response(&mut self, _: u32, _: usize, _: usize, _: usize) {
+        match self.answered {
+            false => self.resume_http_request(),
+            true => self.resume_http_response(),
+        }
+    }
+}
+
+impl HttpContext for Calls {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        self.ask(&self.question.before)
+    }
+
+    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+        self.answered = true;
+        match &self.question.after {
+            Some(path) => self.ask(path),
+            None => Action::Continue,
+        }
+    }
+}
+
+struct Reading;
+
+impl Context for Reading {}
+impl HttpContext for Reading {
+    fn on_http_response_body(&mut self, size: usize, _: bool) -> Action {
+        std::hint::black_box(self.get_http_response_body(0, size));
+        Action::Continue
+    }
+}
+
+/// One root for all: without a configuration its streams do nothing.
 #[derive(Default)]
 struct Root {
     answer: Option<Rc<Answer>>,
+    question: Option<Rc<Question>>,
+    reading: bool,
 }
 
 impl Context for Root {}
@@ -44,6 +113,18 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let bytes = self.get_plugin_configuration().unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes);
+        let mut lines = text.lines().map(str::to_owned);
+        match lines.next().as_deref() {
+            Some("reading") => self.reading = true,
+            Some("calls") => {
+                let mut next = || lines.next().unwrap_or_default();
+                let (cluster, before, after, body) = (next(), next(), next(), next());
+                let after = (!after.is_empty()).then_some(after);
+                self.question = Some(Rc::new(Question { cluster, before, after, body }));
+                return true;
+            }
+            _ => {}
+        }
         if let Some((head, body)) = text.split_once("\n\n") {
             let pairs = head.lines().filter_map(|line| line.split_once(": "));
             self.answer = Some(Rc::new(Answer {
@@ -59,9 +140,14 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(match &self.answer {
-            Some(answer) => Box::new(Constant(Rc::clone(answer))),
-            None => Box::new(Noop),
+        Some(match (&self.answer, &self.question) {
+            (Some(answer), _) => Box::new(Constant(Rc::clone(answer))),
+            (None, Some(question)) => Box::new(Calls {
+                question: Rc::clone(question),
+                answered: false,
+            }),
+            (None, None) if self.reading => Box::new(Reading),
+            (None, None) => Box::new(Noop),
         })
     }
 }
