@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stack import tools
 
-from . import chart, machine
+from . import bounds, chart, machine
 from .measure import Figure
 from .rows import SCENES, Json, Row
 
@@ -27,7 +27,7 @@ REPEAT = """## How to repeat it
 ```sh
 make bench                  # under ten minutes, builds aside; x402-axum alone takes some five to build the first time
 make bench FULL=1           # more and longer runs, a million requests for memory: under forty
-make bench ONLY="paid"      # one part: challenge free forged paid stream parts claims routes memory start
+make bench ONLY="paid"      # one part: challenge free forged paid stream parts claims routes memory start crossings
 make bench PEERS=no         # without x402-axum and @x402/express
 make bench-report           # the cheap subset that CI shows: half a minute, nothing but Envoy and Python
 ```
@@ -46,7 +46,7 @@ def write(results: Json) -> None:
     if bars := _bars(results):
         PICTURE.write_text(chart.bars("CPU time of the server for a request, in microseconds", bars))
         text.append("![CPU time of the server for a request](performance.svg)\n")
-    text += [_parts(results), _raw(results), _about(results), REPEAT]
+    text += [bounds.text(results), _parts(results), _crossings(results), _raw(results), _about(results), REPEAT]
     DOCUMENT.write_text("\n".join(part for part in text if part))
     tools.say(f"wrote {DOCUMENT.relative_to(tools.ROOT)}")
 
@@ -92,6 +92,20 @@ def _parts(results: Json) -> str:
         cells.append("" if part["instructions"] is None else f"{part['instructions']:,}")
         lines.append(f"| {part['what']} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _crossings(results: Json) -> str:
+    if "crossings" not in results:
+        return ""
+    raw = results["crossings"]["raw"]
+    lines = ["## What crosses the border\n",
+             "Calls of Envoy that one paid request makes (reader and gate, verify and settle), by Envoy's trace of it, and what each costs in a "
+             "loop in a stream. In a request each is dearer: other code has had the caches since.\n",
+             "| call | times | µs each |", "| --- | --- | --- |"]
+    for name, call in raw["crossings"].items():
+        lines.append(f"| `{name}` | {call['times']} | {_figure(Figure(**call['us'])) if call['us'] else ''} |")
+    entered = ", ".join(f"`{name}` {times}" for name, times in raw["entries"].items())
+    return "\n".join(lines) + f"\n\nAnd of Envoy into the module: {entered}.\n"
 
 
 def _raw(results: Json) -> str:

@@ -68,7 +68,7 @@ def main() -> int:
         tools.ensure_envoy()
         build.build_tools()
         build.filters()
-        if "parts" in names or "claims" in names:
+        if {"parts", "claims", "crossings"} & set(names):
             build.parts()
         if with_peers:
             peers.prepare()

@@ -19,6 +19,7 @@
 
 pub mod breaker;
 pub mod config;
+mod doubles;
 pub mod evm;
 pub mod gate;
 pub mod metering;

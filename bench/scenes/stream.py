@@ -9,7 +9,7 @@ from typing import Any
 
 from stack.process import wait_until
 
-from ..gateways import NETWORK, Site, changed
+from ..gateways import NETWORK, Site, changed, noop, reading
 from ..measure import Figure, Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, payments, post
 from ..rows import Json, Options, Row
@@ -44,13 +44,15 @@ def run(options: Options) -> tuple[list[Row], Json]:
     streams = 1200 if options.full else 400
     with Site(backend=("--chunks", str(CHUNKS))) as site:
         ours, plain = site.envoy("filter", filter_config=CONFIG), site.envoy("plain")
+        least = site.envoy("reading", filters=[noop(), reading()])
         wait_until(lambda: challenge(ours.port, LONG, "POST", BODY), "a challenge")
         free = {path: file(post(path, BODY)) for path in (LONG, SHORT)}
         subjects = []
         for path, name, count in ((LONG, "200 chunks", streams), (SHORT, "20 chunks", 4 * streams)):
             subjects.append(Subject(f"metered, {name}", ours.process.pid, lambda path=path, count=count: _paying(ours.port, path, count, 16)))
-            subjects.append(Subject(f"Envoy alone, {name}", plain.process.pid,
-                                    lambda path=path, count=count: load(plain.port, free[path], requests=count, connections=16)))
+            for other, envoy in (("Envoy alone", plain), ("fetched and no more", least)):
+                subjects.append(Subject(f"{other}, {name}", envoy.process.pid, lambda path=path, count=count, envoy=envoy: load(
+                    envoy.port, free[path], requests=count, connections=16)))
         readings = interleaved(subjects, options.rounds)
     long, alone = readings["metered, 200 chunks"], readings["Envoy alone, 200 chunks"]
     per_chunk = {name: [(one.cpu_us - few.cpu_us) / (CHUNKS - FEW) for one, few in
@@ -59,6 +61,9 @@ def run(options: Options) -> tuple[list[Row], Json]:
     rows = [
         Row("sse", "a stream of 200 chunks, metered, payment and all", "the same stream without the filter", ratio(long, alone), "×", 0.90,
             cpu=ratio(alone, long, "cpu_us")),
+        Row("sse-least", "two WebAssembly filters one of which fetches each chunk, without a payment: none that meters can be faster",
+            "the same stream without a filter", ratio(readings["fetched and no more, 200 chunks"], alone), "×",
+            cpu=ratio(alone, readings["fetched and no more, 200 chunks"], "cpu_us")),
         Row("sse-chunk", "one chunk of it, by CPU time", "the same", chunk, "×"),
     ]
     first, raw = _first(options)

@@ -2,6 +2,7 @@
 
 use super::assets::is_currency;
 use super::fields::{Errors, Node};
+use crate::doubles;
 use crate::pricing::{Asset, Decimal, MoneyError};
 
 /// An amount in each currency that it is given in.
@@ -113,7 +114,7 @@ fn decimal(node: &Node<'_>, dollars: bool, least: Least, errors: &mut Errors) ->
 pub(super) fn factor(node: &Node<'_>, expected: &str, errors: &mut Errors) -> Option<Decimal> {
     // A Struct has doubles; their shortest text is what a person wrote.
     let written = node.value.as_u64().map(|whole| whole.to_string());
-    let written = written.or_else(|| node.value.as_f64().map(|number| number.to_string()));
+    let written = written.or_else(|| node.value.as_f64().and_then(doubles::written));
     let text = written.as_deref().or_else(|| node.value.as_str());
     let factor = text
         .and_then(|text| Decimal::parse(text, false).ok())

@@ -63,14 +63,18 @@ impl FromStr for Address {
 impl fmt::Display for Address {
     /// EIP-55: a digit is upper case where the same digit of the hash of the lower-case text is 8 or more.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lower = hex::encode(self.0);
-        let hash = hex::encode(keccak256(lower.as_bytes()));
-        let mut text = String::with_capacity(42);
-        text.push_str("0x");
-        for (digit, weight) in lower.chars().zip(hash.chars()) {
-            text.push(if weight >= '8' { digit.to_ascii_uppercase() } else { digit });
+        let mut text = *b"0x0000000000000000000000000000000000000000";
+        let digits = text.split_at_mut(2).1;
+        // Cannot fail: there is room for twenty bytes.
+        let _ = hex::encode_to_slice(self.0, digits);
+        let hash = keccak256(digits);
+        let weights = hash.iter().flat_map(|byte| [byte >> 4, byte & 0x0f]);
+        for (digit, weight) in digits.iter_mut().zip(weights) {
+            if weight >= 8 {
+                digit.make_ascii_uppercase();
+            }
         }
-        f.pad(&text)
+        f.pad(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -7,8 +7,8 @@ use crate::config::Facilitator;
 use crate::gate::{Call, CalloutReply, CalloutToken, Endpoint};
 use crate::x402::facilitator::{MAX_ANSWER, is_answer};
 
-/// Present on answers that came over the wire, absent from those that Envoy made up in the facilitator's place.
-const FROM_UPSTREAM: &str = "x-envoy-upstream-service-time";
+/// Present on answers that came over the wire, absent from those that Envoy made up in the place of whoever was asked.
+pub(super) const FROM_UPSTREAM: &str = "x-envoy-upstream-service-time";
 
 /// Envoy's words, in the body of its own 503, for a connection that was never made: nothing can have been sent over it.
 const NEVER_CONNECTED: [&[u8]; 4] = [

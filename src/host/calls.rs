@@ -65,7 +65,8 @@ impl Calls {
 impl Worker {
     /// Sends a call, for a stream or for nobody but the root context, in one of whose callbacks this is then.
     ///
-    /// `class`: what it is worth; `None`: it is neither counted nor held back.
+    /// `class`: what it is worth; `None`: it is neither counted nor held back. Once it is sent the root context is the effective one, for
+    /// whatever else is done in this callback.
     pub(super) fn send(
         &self,
         call: &Call,
@@ -75,7 +76,7 @@ impl Worker {
         let (Some(facilitator), Some(root)) = (self.config.peer(call.facilitator), self.calls.root.get()) else {
             return Err(NotSent(None));
         };
-        let now = abi::now();
+        let now = self.now();
         let mut breakers = self.calls.breakers.borrow_mut();
         let mut breaker = breakers.get_mut(call.facilitator);
         let pass = match (class, &breaker) {
@@ -98,8 +99,8 @@ impl Worker {
         // A call made while a stream is the effective context would belong to that stream, and end with it.
         let _ = abi::set_effective_context(root);
         let sent = callout::send(facilitator, call);
-        if let Some((context, _)) = stream {
-            let _ = abi::set_effective_context(context);
+        if let (Err(_), Some((context, _))) = (&sent, &stream) {
+            let _ = abi::set_effective_context(*context);
         }
         let token = sent.map_err(|_| NotSent(None))?;
         if let (Some(pass), Some(breaker)) = (pass, &mut breaker) {
@@ -119,7 +120,7 @@ impl Worker {
     /// A call has ended: it is counted no more.
     pub(super) fn arrived(&self, token: CalloutToken, arrived: &Arrived) -> Option<InFlight> {
         let ended = self.calls.in_flight.borrow_mut().remove(&token)?;
-        let now = abi::now();
+        let now = self.now();
         self.metrics.borrow_mut().took(ended.endpoint, now.saturating_sub(ended.sent_at));
         if let Some(pass) = ended.pass {
             self.with_breaker(ended.facilitator, |breaker, config| {

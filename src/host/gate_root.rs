@@ -131,7 +131,7 @@ impl GateRoot {
     fn told(&mut self, worker: &Worker, capture: Capture, reply: &CalloutReply<'_>) {
         if let Some((capture, ms)) = worker.with_env(|env| capture.answered(reply, env)) {
             self.tell_later
-                .push((abi::now().saturating_add(ms.saturating_mul(1_000_000)), capture));
+                .push((worker.now().saturating_add(ms.saturating_mul(1_000_000)), capture));
             abi::set_tick(SOON);
         }
     }
@@ -173,7 +173,7 @@ impl GateRoot {
 
     /// What is done about once a second: facts of the facilitators, expired claims.
     fn chores(&mut self, worker: &Worker) {
-        let now = worker::now();
+        let now = worker.seconds();
         for facilitator in 0..worker.config.facilitators.len() {
             if supported::take_turn(&SharedData, &worker.config, facilitator, now) {
                 self.ask(worker, facilitator);
@@ -217,6 +217,7 @@ impl GateRoot {
 
     fn leave_if_idle(&self) {
         if self.leaving && self.is_idle() {
+            self.act_as_root();
             abi::done();
         }
     }
@@ -241,7 +242,7 @@ fn answered(worker: &Worker, facilitator: usize, reply: &CalloutReply<'_>) {
         .metrics
         .borrow_mut()
         .supported(if answer.is_some() { "known" } else { "unavailable" });
-    supported::share(&SharedData, &worker.config, facilitator, answer, worker::now());
+    supported::share(&SharedData, &worker.config, facilitator, answer, worker.seconds());
     let unsupported = worker.unsupported();
     worker.metrics.borrow_mut().unsupported(unsupported.len());
     for line in &unsupported {
@@ -262,7 +263,7 @@ fn finish(worker: &Worker, job: Job, reply: &CalloutReply<'_>, seconds: Option<u
     let announced = settlement.receipt_name();
     let effect = worker.with_env(|env| settlement.settled(reply, env));
     if let Released::Again(settlement, ms) = effect {
-        let at = abi::now().saturating_add(ms.saturating_mul(1_000_000));
+        let at = worker.now().saturating_add(ms.saturating_mul(1_000_000));
         abi::set_tick(SOON);
         let job = Job {
             context,
@@ -321,6 +322,7 @@ impl Drop for GateRoot {
 impl Context for GateRoot {
     fn on_http_call_response(&mut self, token: u32, num_headers: usize, _body_size: usize, _num_trailers: usize) {
         let Some(worker) = self.worker.clone() else { return };
+        worker.wake();
         let token = CalloutToken(token);
         #[cfg(feature = "panic-switch")]
         if let Some(job) = worker.settling.borrow().get(&token) {
@@ -350,7 +352,6 @@ impl Context for GateRoot {
             }
             Endpoint::Supported => answered(&worker, ended.facilitator, &arrived.reply()),
         }
-        self.act_as_root();
         self.leave_if_idle();
     }
 
@@ -358,6 +359,7 @@ impl Context for GateRoot {
     fn on_done(&mut self) -> bool {
         self.leaving = true;
         if let Some(worker) = &self.worker {
+            worker.wake();
             self.end_leases(worker);
             let (mut queued, mut settling) = (worker.jobs.borrow_mut(), worker.settling.borrow_mut());
             let queued = queued.iter_mut().map(|(job, _)| job);
@@ -386,8 +388,9 @@ impl RootContext for GateRoot {
         #[cfg(feature = "panic-switch")]
         super::panic_switch::ticked();
         let Some(worker) = self.worker.clone() else { return };
+        worker.wake();
         self.settle(&worker);
-        let now = abi::now();
+        let now = worker.now();
         self.tell(&worker, now);
         self.leave_if_idle();
         if now >= self.chores_due {

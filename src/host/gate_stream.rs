@@ -7,7 +7,7 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
 use super::abi::{self, Buffer, Map, Stream};
-use super::callout::Arrived;
+use super::callout::{Arrived, FROM_UPSTREAM};
 use super::calls::NotSent;
 use super::ending;
 use super::former;
@@ -21,13 +21,13 @@ use crate::gate::{
 use crate::pricing::{End, Located};
 use crate::reader::{self, BodyFacts};
 
-/// What Envoy says of an answer that the backend gave.
+/// What Envoy says of an answer that the backend gave, where it does not put [`FROM_UPSTREAM`] in it (`suppress_envoy_headers`).
 const FROM_BACKEND: &[u8] = b"via_upstream";
 
 /// One stream: its gate, and nothing that decides.
 pub(super) struct GateStream {
     context: u32,
-    worker: Rc<Worker>,
+    pub(super) worker: Rc<Worker>,
     gate: Gate,
     /// This very stream, for the root context, which hears of its calls.
     me: Weak<RefCell<Self>>,
@@ -77,6 +77,7 @@ impl GateStream {
                             let (gate, edits) = waiting.sent(token);
                             self.gate = gate;
                             let Some(edits) = edits else { return Action::Pause };
+                            let _ = abi::set_effective_context(self.context);
                             worker::apply(Map::Request, &edits);
                             return Action::Continue;
                         }
@@ -97,7 +98,7 @@ impl GateStream {
     /// Sends a settlement that this stream waits for. It is the root context's from then on.
     fn settle(&self, settlement: Box<Settlement>) {
         let patience_ms = self.worker.with_env(|env| settlement.patience_ms(env));
-        let until = patience_ms.map(|ms| abi::now().saturating_add(u64::from(ms).saturating_mul(1_000_000)));
+        let until = patience_ms.map(|ms| self.worker.now().saturating_add(u64::from(ms).saturating_mul(1_000_000)));
         let me = Some((self.context, self.me.clone()));
         let sent = self.worker.send(settlement.call(), Some(settlement.class()), me);
         let job = Job {
@@ -111,7 +112,7 @@ impl GateStream {
     /// Whether the answer goes on now.
     fn carry_out_response(&mut self, effect: ResponseEffect) -> Action {
         if let Some(longest_ms) = self.longest_ms.filter(|_| self.gate.has_sold()) {
-            let until = abi::now().saturating_add(longest_ms.saturating_mul(1_000_000));
+            let until = self.worker.now().saturating_add(longest_ms.saturating_mul(1_000_000));
             self.worker.limit(self.context, until);
         }
         match effect {
@@ -276,7 +277,8 @@ impl HttpContext for GateStream {
             status: first(&headers, b":status")
                 .and_then(|status| std::str::from_utf8(status).ok()?.parse().ok())
                 .unwrap_or(0),
-            from_backend: abi::property(&["response", "code_details"]).as_deref() == Some(FROM_BACKEND),
+            from_backend: first(&headers, FROM_UPSTREAM.as_bytes()).is_some()
+                || abi::property(&["response", "code_details"]).as_deref() == Some(FROM_BACKEND),
             ended: end_of_stream,
             headers: &headers,
         };

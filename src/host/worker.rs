@@ -77,6 +77,8 @@ pub(super) struct Worker {
     breaker_warnings: Cell<Warnings>,
     pub(super) claims: Claims,
     needs_facts: bool,
+    /// When the callback that runs now looked at the clock, in nanoseconds since the epoch; 0 if it has not.
+    clock: Cell<u64>,
     secret: [u8; 16],
     /// What requests are marked with that were let through for money.
     mark: String,
@@ -115,6 +117,7 @@ impl Worker {
             breaker_warnings: Cell::default(),
             claims,
             needs_facts,
+            clock: Cell::new(0),
             mark: gate::mark(&secret),
             secret,
         })
@@ -123,6 +126,24 @@ impl Worker {
     /// A request has come.
     pub(super) fn is_used(&self) {
         self.lineage.is_used(&self.config);
+    }
+
+    /// A callback begins: what the clock said in the one before says nothing now.
+    pub(super) fn wake(&self) {
+        self.clock.set(0);
+    }
+
+    /// Nanoseconds since the epoch, the same throughout a callback: each look at the clock is a call of the host.
+    pub(super) fn now(&self) -> u64 {
+        if self.clock.get() == 0 {
+            self.clock.set(abi::now());
+        }
+        self.clock.get()
+    }
+
+    /// The same in seconds.
+    pub(super) fn seconds(&self) -> UnixSeconds {
+        UnixSeconds(self.now() / 1_000_000_000)
     }
 
     /// Runs a gate's transition, then carries its notes to metrics, filter state and log.
@@ -134,7 +155,7 @@ impl Worker {
         }
         let result = {
             let table = self.table.borrow();
-            let now = abi::now();
+            let now = self.now();
             let mut env = Env {
                 now: UnixSeconds(now / 1_000_000_000),
                 now_ms: now / 1_000_000,
@@ -262,7 +283,7 @@ impl Worker {
     pub(super) fn ended(&self, context: u32) -> bool {
         self.waits_no_more(context);
         self.take_up(context);
-        removed(&self.limits, context).is_some_and(|until| until <= abi::now())
+        removed(&self.limits, context).is_some_and(|until| until <= self.now())
     }
 
     /// Whether a stream still waits for its settlement.
@@ -305,7 +326,7 @@ fn removed<T>(of: &RefCell<HashMap<u32, T>>, context: u32) -> Option<T> {
 /// Logs a line. Clients can cause some of these at will, so that there is a bound on them.
 fn bounded(written: &Cell<Warnings>, line: &str) {
     let mut warnings = written.get();
-    let minute = now().0 / 60;
+    let minute = abi::now() / 60_000_000_000;
     if warnings.minute != minute {
         if warnings.dropped > 0 {
             abi::log(Level::Warn, &format!("{} more warnings in the last minute", warnings.dropped));
@@ -322,11 +343,6 @@ fn bounded(written: &Cell<Warnings>, line: &str) {
         warnings.dropped = warnings.dropped.saturating_add(1);
     }
     written.set(warnings);
-}
-
-/// The wall clock.
-pub(super) fn now() -> UnixSeconds {
-    UnixSeconds(abi::now() / 1_000_000_000)
 }
 
 /// From the host's random source, through the seeds that the standard library draws from it.

@@ -8,6 +8,7 @@ use super::path::{Ambiguity, fold, normalise, readings};
 use super::route::Route;
 use super::select::{Condition, Located, Place, RequestFacts, Selection};
 use crate::reader::BodyFacts;
+use crate::sorting::sort;
 
 /// An ambiguous path longer than this is refused without looking at its readings: they cost too much.
 const LONGEST_READ: usize = 4096;
@@ -188,7 +189,7 @@ impl Routes {
                 .is_some_and(|route| route.matcher.is_at(where_.method, where_.authority, path, where_.envoy_route))
         };
         let mut at: Vec<usize> = self.candidates(&folded).filter(is_at).copied().collect();
-        at.sort_unstable();
+        sort(&mut at, usize::lt);
         at
     }
 

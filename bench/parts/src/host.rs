@@ -1,10 +1,12 @@
 //! The parts inside Envoy: a request with `x-part` and `x-times` runs one, and is answered with the nanoseconds that took.
+//!
+//! Beside the filter's own parts: calls of the host, each by the name that it has in the proxy-wasm ABI.
 
 use crate::Parts;
 use crate::replay::{Cas, Conflict, SharedStore};
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType};
+use proxy_wasm::types::{Action, ContextType, MapType, MetricType};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Instant;
@@ -12,6 +14,29 @@ use std::time::Instant;
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root::default()));
 }}
+
+/// Runs a call of the host so many times; `None` if it is none that is known here.
+fn call_host(name: &str, times: u32) -> Option<()> {
+    let metric = hostcalls::define_metric(MetricType::Counter, "x402_bench").ok()?;
+    // What is set for the first time costs more than what is there already.
+    let names: Vec<String> = (0..times).map(|number| format!("x402_bench_{number}")).collect();
+    hostcalls::set_shared_data("bench", Some(&[7; 22]), None).ok()?;
+    for new in &names {
+        match name {
+            "proxy_get_current_time_nanoseconds" => drop(hostcalls::get_current_time()),
+            "proxy_get_header_map_pairs" => drop(hostcalls::get_map_bytes(MapType::HttpRequestHeaders)),
+            "proxy_get_header_map_value" => drop(hostcalls::get_map_value_bytes(MapType::HttpRequestHeaders, ":method")),
+            "proxy_replace_header_map_value" => drop(hostcalls::set_map_value(MapType::HttpRequestHeaders, "x-x402-payer", Some(new))),
+            "proxy_set_property" => drop(hostcalls::set_property(vec![new], Some(b"0x90F79bf6EB2c4f870365E785982E1f101E93b906"))),
+            "proxy_get_property" => drop(hostcalls::get_property(vec!["request", "method"])),
+            "proxy_get_shared_data" => drop(hostcalls::get_shared_data("bench")),
+            "proxy_set_shared_data" => drop(hostcalls::set_shared_data("bench", Some(&[7; 22]), None)),
+            "proxy_increment_metric" => drop(hostcalls::increment_metric(metric, 1)),
+            _ => return None,
+        }
+    }
+    Some(())
+}
 
 /// Envoy's shared data, as the filter uses it.
 struct SharedData;
@@ -64,7 +89,10 @@ impl HttpContext for Stream {
         let text = |name| self.get_http_request_header(name).unwrap_or_default();
         let (part, times) = (text("x-part"), text("x-times").parse().unwrap_or(1));
         let began = Instant::now();
-        let ran = self.0.borrow_mut().as_mut().and_then(|parts| parts.run(&part, times, &SharedData));
+        let ran = match part.strip_prefix("proxy_") {
+            Some(_) => call_host(&part, times).map(|()| 0),
+            None => self.0.borrow_mut().as_mut().and_then(|parts| parts.run(&part, times, &SharedData)),
+        };
         let took = began.elapsed().as_nanos().to_string();
         self.send_http_response(if ran.is_some() { 200 } else { 404 }, vec![], Some(took.as_bytes()));
         Action::Pause

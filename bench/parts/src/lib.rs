@@ -9,6 +9,8 @@
 pub mod breaker;
 #[path = "../../../src/config/mod.rs"]
 pub mod config;
+#[path = "../../../src/doubles.rs"]
+mod doubles;
 #[path = "../../../src/evm/mod.rs"]
 pub mod evm;
 #[path = "../../../src/metering/mod.rs"]

@@ -2,6 +2,8 @@
 
 use core::cmp::Ordering;
 
+use crate::doubles;
+
 /// Most decimal places that are kept.
 const MAX_PLACES: u32 = 18;
 
@@ -44,7 +46,7 @@ impl Number {
 
     /// A double as the decimal that it is written as; `None` if that is out of range.
     pub(super) fn from_double(number: f64) -> Option<Self> {
-        number.is_finite().then(|| number.to_string()).and_then(|text| Self::parse(&text))
+        doubles::written(number).and_then(|text| Self::parse(&text))
     }
 
     /// Both over the finer of the two divisors.
