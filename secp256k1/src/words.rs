@@ -77,13 +77,21 @@ pub(super) fn add_product(sum: &mut [u32], a: &[u32], b: &[u32]) {
     for (at, factor) in a.iter().enumerate() {
         let factor = u64::from(*factor);
         let mut carry = 0_u64;
-        for (word, other) in sum.iter_mut().skip(at).zip(b.iter().chain(std::iter::repeat(&0))) {
+        let mut words = sum.iter_mut().skip(at);
+        for (other, word) in b.iter().zip(words.by_ref()) {
             // (2³² − 1)² + 2 · (2³² − 1) is 2⁶⁴ − 1.
             let column = factor
                 .wrapping_mul((*other).into())
                 .wrapping_add((*word).into())
                 .wrapping_add(carry);
             (*word, carry) = (column as u32, column >> 32);
+        }
+        for word in words {
+            if carry == 0 {
+                break;
+            }
+            let sum = u64::from(*word).wrapping_add(carry);
+            (*word, carry) = (sum as u32, sum >> 32);
         }
     }
 }
