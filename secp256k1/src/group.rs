@@ -63,6 +63,30 @@ impl Affine {
         }
     }
 
+    /// Becomes the other point, its negative, λ times it, or the negative of that.
+    #[inline(always)]
+    pub(super) fn assign(&mut self, other: &Self, lambda: bool, negative: bool) {
+        // By coordinates: in WebAssembly, a whole point is copied by a call, which takes as long as half a product.
+        self.x = if lambda { other.x.mul(&Field::BETA) } else { other.x };
+        self.y = if negative { -other.y } else { other.y };
+    }
+
+    /// How much more the other point's x is, reduced.
+    #[inline(always)]
+    pub(super) fn run_to(&self, other: &Self) -> Field {
+        (other.x - self.x).reduce()
+    }
+
+    /// Adds a point of another x, where `of_run` is the inverse of [`Self::run_to`] it.
+    #[inline(always)]
+    pub(super) fn add_distinct(&mut self, other: &Self, of_run: &Field) {
+        // Of size 4.
+        let slope = (other.y - self.y).mul(of_run);
+        let x = (slope.square() - self.x - other.x).reduce();
+        self.y = (slope.mul(&(self.x - x)) - self.y).reduce();
+        self.x = x;
+    }
+
     /// x and then y, 32 bytes each.
     pub(super) fn to_bytes(self) -> [u8; 64] {
         let mut bytes = [0; 64];
@@ -106,45 +130,46 @@ impl Jacobian {
         })
     }
 
-    /// Twice the point: three products and four squares. No point of the curve is its own negative, so that z is zero for none.
+    /// Doubles the point: three products and four squares. No point of the curve is its own negative, so that z is zero for none.
     #[inline(never)]
-    pub(super) fn double(&self) -> Self {
+    pub(super) fn double(&mut self) {
         let squared = self.y.square();
         let slope = self.x.square().three_halves();
         let tangent = self.x.mul(&squared);
+        self.z = self.y.mul(&self.z);
         // Of size 3.
-        let x = slope.square() - tangent.double();
+        self.x = slope.square() - tangent.double();
         // 2.5 times 4, and then 2.
-        let y = slope.mul(&(tangent - x)) - squared.square();
-        Self {
-            x,
-            y,
-            z: self.y.mul(&self.z),
-            infinity: self.infinity,
-        }
+        self.y = slope.mul(&(tangent - self.x)) - squared.square();
     }
 
-    /// The sum.
-    pub(super) fn add(&self, other: &Affine) -> (Self, Field) {
+    /// Adds a point; what z was multiplied by for it, which means nothing if one of the points or the sum is the one at infinity, or both are the same.
+    pub(super) fn add(&mut self, other: &Affine) -> Field {
         if self.infinity {
-            return ((*other).into(), Field::ZERO);
+            self.set(other.x, other.y);
+            return Field::ZERO;
         }
-        self.add_finite(other, &self.z)
+        let z = self.z;
+        self.add_finite(other, &z)
     }
 
-    /// The sum with a point whose coordinates are those of the curve itself, where this one's z is yet to be multiplied by `scale`.
-    pub(super) fn add_unscaled(&self, other: &Affine, scale: &Field) -> Self {
+    /// Adds a point whose coordinates are those of the curve itself, where this one's z is yet to be multiplied by `scale`.
+    pub(super) fn add_unscaled(&mut self, other: &Affine, scale: &Field) {
         if self.infinity {
             let squared = scale.square();
-            let (x, y) = (other.x.mul(&squared), other.y.mul(&squared).mul(scale));
-            return Affine { x, y }.into();
+            self.set(other.x.mul(&squared), other.y.mul(&squared).mul(scale));
+        } else {
+            self.add_finite(other, &self.z.mul(scale));
         }
-        self.add_finite(other, &self.z.mul(scale)).0
     }
 
-    /// The sum, and what z was multiplied by for it: eight products and three squares. `z` is this point's on the curve of the other.
+    fn set(&mut self, x: Field, y: Field) {
+        (self.x, self.y, self.z, self.infinity) = (x, y, Field::ONE, false);
+    }
+
+    /// Adds a point, and says what z was multiplied by for it: eight products and three squares. `z` is this point's on the curve of the other.
     #[inline(never)]
-    fn add_finite(&self, other: &Affine, z: &Field) -> (Self, Field) {
+    fn add_finite(&mut self, other: &Affine, z: &Field) -> Field {
         let squared = z.square();
         let x = other.x.mul(&squared);
         let y = other.y.mul(&squared).mul(z);
@@ -152,20 +177,19 @@ impl Jacobian {
         let run = (x - self.x).reduce();
         let rise = y - self.y;
         if run.is_zero() {
-            let sum = if rise.reduce().is_zero() { self.double() } else { Self::INFINITY };
-            return (sum, Field::ZERO);
+            if rise.reduce().is_zero() {
+                self.double();
+            } else {
+                self.infinity = true;
+            }
+            return Field::ZERO;
         }
         let run_squared = run.square();
         let cubed = run_squared.mul(&run);
         let base = self.x.mul(&run_squared);
-        let x = (rise.square() - cubed - base.double()).reduce();
-        let y = rise.mul(&(base - x)) - self.y.mul(&cubed);
-        let sum = Self {
-            x,
-            y,
-            z: self.z.mul(&run),
-            infinity: false,
-        };
-        (sum, run)
+        self.x = (rise.square() - cubed - base.double()).reduce();
+        self.y = rise.mul(&(base - self.x)) - self.y.mul(&cubed);
+        self.z = self.z.mul(&run);
+        run
     }
 }

@@ -38,7 +38,7 @@ impl Key {
         self.0.to_bytes()
     }
 
-    /// The key with multiples of it.
+    /// The key with multiples of it, 2304 bytes. It takes two thirds of the time of [`recover`]; each signature is checked in half of it then.
     pub fn prepare(&self) -> PreparedKey {
         PreparedKey(Prepared::new(&self.0))
     }

@@ -54,17 +54,6 @@ pub(super) struct Half {
     pub(super) size: u128,
 }
 
-impl Half {
-    /// Two numbers between −2⁶⁴ and 2⁶⁴, the second to be multiplied by 2⁶⁴.
-    pub(super) fn split(self) -> (Self, Self) {
-        let part = |size| Self {
-            negative: self.negative,
-            size,
-        };
-        (part(self.size & u128::from(u64::MAX)), part(self.size >> 64))
-    }
-}
-
 impl Scalar {
     /// A number that is below n.
     pub(super) fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {

@@ -86,6 +86,26 @@ fn scaled(point: Affine, z: Field) -> Jacobian {
     }
 }
 
+fn doubled(mut point: Jacobian) -> Jacobian {
+    point.double();
+    point
+}
+
+fn added(mut point: Jacobian, other: ProjectivePoint) -> Jacobian {
+    point.add(&affine(other));
+    point
+}
+
+/// A sum of up to four small numbers times powers of two and of λ.
+fn few_digits() -> impl Strategy<Value = U256> {
+    let digit = (0..8_u64, 0..129_usize, any::<bool>(), any::<bool>()).prop_map(|(size, power, lambda, negative)| {
+        let digit = (U256::ONE << power).mul_mod(U256::from(size), N);
+        let digit = if lambda { digit.mul_mod(LAMBDA, N) } else { digit };
+        if negative { (N - digit) % N } else { digit }
+    });
+    prop::collection::vec(digit, 0..4).prop_map(|digits| digits.into_iter().fold(U256::ZERO, |sum, digit| sum.add_mod(digit, N)))
+}
+
 /// r, s and the digest as k256 sees them: from the definition.
 fn by_k256(digest: U256, r: U256, s: U256, odd: bool) -> Option<[u8; 64]> {
     if r.is_zero() || r >= N || s.is_zero() || s >= N {
@@ -192,22 +212,41 @@ proptest! {
         let (a, b) = (ProjectivePoint::GENERATOR * a, ProjectivePoint::GENERATOR * b);
         let point = scaled(affine(a), z);
         prop_assert_eq!(our_bytes(point), their_bytes(a));
-        prop_assert_eq!(our_bytes(point.double()), their_bytes(a.double()));
+        prop_assert_eq!(our_bytes(doubled(point)), their_bytes(a.double()));
         for other in [b, a, -a, a.double(), -a.double()] {
             let sum = their_bytes(a + other);
-            prop_assert_eq!(our_bytes(point.add(&affine(other)).0), sum);
+            prop_assert_eq!(our_bytes(added(point, other)), sum);
             // On the curve where z lacks `scale`.
-            let mut apart = scaled(affine(a), z.mul(&scale));
-            apart.z = z;
-            let mut total = apart.add_unscaled(&affine(other), &scale);
+            let mut total = scaled(affine(a), z.mul(&scale));
+            total.z = z;
+            total.add_unscaled(&affine(other), &scale);
             total.z = total.z.mul(&scale);
             prop_assert_eq!(our_bytes(total), sum);
             // After sums, sizes are as large as they become.
-            let more = point.add(&affine(other)).0.double().add(&affine(b)).0.double();
+            let more = doubled(added(doubled(added(point, other)), b));
             prop_assert_eq!(our_bytes(more), their_bytes(((a + other).double() + b).double()));
+            if other != a && other != -a {
+                let mut sum = affine(a);
+                let run = sum.run_to(&affine(other));
+                sum.add_distinct(&affine(other), &run.invert());
+                prop_assert_eq!(Some(sum.to_bytes()), their_bytes(a + other));
+            }
         }
-        prop_assert_eq!(our_bytes(Jacobian::INFINITY.double()), None);
-        prop_assert_eq!(our_bytes(Jacobian::INFINITY.add(&affine(a)).0), their_bytes(a));
+        prop_assert_eq!(our_bytes(doubled(Jacobian::INFINITY)), None);
+        prop_assert_eq!(our_bytes(added(Jacobian::INFINITY, a)), their_bytes(a));
+    }
+
+    /// Few digits, at places that points which are the generator's multiples by a power of two share with the generator: the same points come
+    /// together, and opposite ones.
+    #[test]
+    fn sums_of_few_points_agree(g in few_digits(), q in few_digits(), base in 0..9_usize, odd in 0..8_u64, negative in any::<bool>()) {
+        let key = (U256::ONE << (16 * base)).mul_mod(U256::from(2 * odd + 1), N);
+        let key = if negative { N - key } else { key };
+        let point = ProjectivePoint::GENERATOR * theirs(key);
+        for (g, q) in [(g, q), (g, g), (q, q), (N - g, g), (g, N - q)] {
+            let sum = ProjectivePoint::GENERATOR * theirs(g) + point * theirs(q);
+            prop_assert_eq!(our_sum(&scalar(g), &scalar(q), point), their_bytes(sum));
+        }
     }
 
     #[test]
