@@ -142,6 +142,9 @@ async fn forget(store: Store, retention_ms: i64) {
             Ok(rows) => tracing::info!(rows, "what has ended long ago was forgotten"),
             Err(error) => tracing::error!(%error, "what has ended could not be forgotten"),
         }
+        if let Err(error) = store.forget_ended(now_ms()).await {
+            tracing::error!(%error, "requests that have ended could not be forgotten");
+        }
     }
 }
 

@@ -45,6 +45,8 @@ on_both!(
     nobody_is_told_to_pay_again_while_it_may_be_paid,
     what_was_delivered_stays_due,
     a_request_that_left_while_it_was_settled_holds_nothing,
+    a_request_that_has_ended_holds_nothing_whatever_comes_late,
+    of_an_end_and_a_call_at_once_nothing_is_held,
     what_has_ended_is_forgotten_in_time,
 );
 
@@ -468,6 +470,64 @@ async fn a_request_that_left_while_it_was_settled_holds_nothing(database: Databa
     assert!(valid(&world.verify(1, 2).await));
     assert_eq!(world.settle(1, 2).await.1["success"], true);
     assert_eq!(world.settle_calls(), 1);
+}
+
+async fn a_request_that_has_ended_holds_nothing_whatever_comes_late(database: Database) {
+    let world = world(&database, &[Script::Wait]).await;
+    let end = async |request: u8| database.store.end_request(&hex(request), 1).await.unwrap();
+    // Its end comes before what it has asked.
+    assert!(!end(1).await && !valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.1["success"], false);
+    assert!(valid(&world.verify(1, 2).await));
+    assert!(end(2).await);
+    // While the facilitator is asked, and once more after that.
+    *world.facilitator.slow.lock().unwrap() = true;
+    let asking = tokio::spawn({
+        let claims = world.claims.clone();
+        async move { claims.verify(0, &holder(1, 3), body(1, "exact", "10000")).await }
+    });
+    world.facilitator.arrived.notified().await;
+    assert!(end(3).await);
+    *world.facilitator.slow.lock().unwrap() = false;
+    world.facilitator.go.notify_one();
+    asking.await.unwrap().unwrap();
+    assert!(!valid(&world.verify(1, 3).await));
+    assert!(valid(&world.verify(1, 4).await));
+    // While what another one has left is found out for it.
+    database
+        .run("UPDATE intents SET state = 'unknown', attempts = 1, lease_until = 1")
+        .await
+        .unwrap();
+    let asking = tokio::spawn({
+        let claims = world.claims.clone();
+        async move { claims.verify(0, &holder(1, 5), body(1, "exact", "10000")).await }
+    });
+    world.facilitator.arrived.notified().await;
+    assert!(end(5).await);
+    world.facilitator.go.notify_one();
+    asking.await.unwrap().unwrap();
+    assert_eq!(world.intent(1).await.stage, Stage::Settled);
+    assert!(valid(&world.verify(1, 6).await));
+    assert_eq!(
+        (world.settle(1, 6).await.1["success"].as_bool(), world.settle_calls()),
+        (Some(true), 1)
+    );
+    let hour = 3_600_000;
+    assert_eq!(database.store.forget_ended(hour).await.unwrap(), 0);
+    assert_eq!(database.store.forget_ended(hour + 2).await.unwrap(), 4);
+}
+
+async fn of_an_end_and_a_call_at_once_nothing_is_held(database: Database) {
+    let world = world(&database, &[]).await;
+    for request in 1..=60u8 {
+        let asking = tokio::spawn({
+            let claims = world.claims.clone();
+            async move { claims.verify(0, &holder(1, request), body(1, "exact", "10000")).await }
+        });
+        database.store.end_request(&hex(request), 1).await.unwrap();
+        asking.await.unwrap().unwrap();
+        assert_eq!(world.intent(1).await.stage, Stage::Released, "{request}");
+    }
 }
 
 async fn what_has_ended_is_forgotten_in_time(database: Database) {

@@ -139,8 +139,7 @@ pub(super) async fn report(
     let asked: ReportBody = read(&body)?;
     let (store, now) = (&app.store, now_ms());
     let known = match asked.outcome {
-        // What is paid, or may be, is for whoever comes next with it.
-        ReportOutcome::Released => store.release_intent(&asked.intent, now).await? || store.leave_intent(&asked.intent).await?,
+        ReportOutcome::Released => store.end_request(&asked.intent, now).await?,
         ReportOutcome::Delivered => store.deliver_intent(&asked.intent).await?,
         ReportOutcome::Pending => store.leave_intent(&asked.intent).await?,
         ReportOutcome::Used | ReportOutcome::Due => {

@@ -267,6 +267,11 @@ impl Claims {
             expires_at: holder.until.saturating_mul(1000),
         };
         if self.store.hold_intent(&new, now_ms()).await? {
+            // Its last word may have come before: nobody would be there to give back what it holds.
+            if self.store.has_ended(&holder.id).await? {
+                self.store.release_intent(&holder.id, now_ms()).await?;
+                return Ok(Err(Taken::InUse));
+            }
             return Ok(Ok(()));
         }
         Ok(match self.taken(holder, facts).await? {
@@ -280,7 +285,11 @@ impl Claims {
     /// The claim, if it is this request's, also by taking it over from one that is gone; or why it cannot be had.
     async fn taken(&self, holder: &Holder, facts: &Facts) -> Result<Result<Intent, Taken>, TopupError> {
         let (lease, by) = (self.lease(), (&*holder.id, &*facts.identity));
-        let _ = self.store.take_over_intent(&holder.claim, by, lease, now_ms()).await?;
+        let took = self.store.take_over_intent(&holder.claim, by, lease, now_ms()).await?;
+        if took && self.store.has_ended(&holder.id).await? {
+            self.store.leave_intent(&holder.id).await?;
+            return Ok(Err(Taken::InUse));
+        }
         let Some(intent) = self.store.intent(&holder.claim).await? else {
             return Ok(Err(Taken::InUse));
         };

@@ -10,7 +10,7 @@ use sqlx::migrate::{Migration, MigrationSource, MigrationType, Migrator};
 use sqlx::{Any, AnyPool, Executor as _, Row as _};
 
 /// Version, name, and text for SQLite and for PostgreSQL. A text that has been released is never changed: its checksum is in databases.
-const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str, &str); 3] = [
     (
         1,
         "credits",
@@ -22,6 +22,12 @@ const MIGRATIONS: [(i64, &str, &str, &str); 2] = [
         "intents",
         include_str!("../../migrations/0002_intents.sql"),
         include_str!("../../migrations/0002_intents.sql"),
+    ),
+    (
+        3,
+        "ended requests",
+        include_str!("../../migrations/0003_ended_requests.sql"),
+        include_str!("../../migrations/0003_ended_requests.sql"),
     ),
 ];
 

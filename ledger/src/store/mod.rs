@@ -5,6 +5,7 @@
 
 mod check;
 mod connect;
+mod ended;
 mod intents;
 mod journal;
 mod keys;

@@ -97,6 +97,8 @@ pub struct Facilitator {
     /// Nonces that money has moved for.
     pub moved: Mutex<Vec<String>>,
     pub verified: Mutex<u32>,
+    /// Whether `/verify` waits, as [`Script::Wait`] does.
+    pub slow: Mutex<bool>,
     pub settle_calls: Mutex<u32>,
     /// What was asked to be settled.
     pub amounts: Mutex<Vec<String>>,
@@ -106,6 +108,11 @@ pub struct Facilitator {
 
 async fn verify(Extract(facilitator): Extract<Arc<Facilitator>>) -> Json<Value> {
     *facilitator.verified.lock().unwrap() += 1;
+    let slow = *facilitator.slow.lock().unwrap();
+    if slow {
+        facilitator.arrived.notify_one();
+        facilitator.go.notified().await;
+    }
     Json(json!({"isValid": true}))
 }
 
