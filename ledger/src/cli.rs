@@ -14,7 +14,7 @@ use crate::payments::topup::now_ms;
 use crate::reconcile::{Node, reconcile};
 use crate::serve::{ServeError, serve};
 use crate::settings::{self, Settings, SettingsError};
-use crate::store::{Adjusted, Filter, Intent, Store, StoreError};
+use crate::store::{Adjusted, CopyError, Filter, Intent, Store, StoreError};
 
 /// How many rows of an export are read at a time.
 const PAGE: i64 = 1_000;
@@ -83,6 +83,15 @@ enum Command {
         #[arg(long, default_value_t = 50_000)]
         blocks: u64,
     },
+    /// Copy everything from one database into another, empty one, and add the copy up. Either is the configured one if it is not given.
+    Copy {
+        /// sqlite:<file> or postgres://…; stop the ledgers that serve from it.
+        #[arg(long, required_unless_present = "to")]
+        from: Option<String>,
+        /// sqlite:<file> or postgres://…
+        #[arg(long)]
+        to: Option<String>,
+    },
     /// The API's description, as OpenAPI in JSON.
     Openapi,
     /// Make a value for X402_LEDGER_KEY.
@@ -131,6 +140,9 @@ pub enum CliError {
     /// See there.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// See there.
+    #[error(transparent)]
+    Copy(#[from] CopyError),
     /// See there.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -185,6 +197,9 @@ async fn async_run(cli: Cli) -> Result<(), CliError> {
         return Ok(serve(store, settings, cipher, tokens, end()?).await?);
     }
     let (url, connections) = settings::database(&document, url)?;
+    if let Command::Copy { from, to } = cli.command {
+        return copy(from.as_deref().unwrap_or(&url), to.as_deref().unwrap_or(&url)).await;
+    }
     let store = Store::open(&url, connections).await?;
     let done = match cli.command {
         Command::Reconcile { rpc, blocks } => compare(&store, &document, &rpc, blocks).await,
@@ -256,8 +271,17 @@ async fn command(command: Command, store: &Store) -> Result<(), CliError> {
         }
         Command::Intents => intents(store).await,
         // Done elsewhere.
-        Command::Serve | Command::Openapi | Command::Keygen | Command::Reconcile { .. } => Ok(()),
+        Command::Serve | Command::Openapi | Command::Keygen | Command::Reconcile { .. } | Command::Copy { .. } => Ok(()),
     }
+}
+
+async fn copy(from: &str, to: &str) -> Result<(), CliError> {
+    let from = Store::open_existing(from, 1).await?;
+    let to = Store::open(to, 1).await?;
+    let copied = from.copy_to(&to).await;
+    from.close().await;
+    to.close().await;
+    print(&format!("{}\n", copied?))
 }
 
 async fn tenants(store: &Store) -> Result<(), CliError> {

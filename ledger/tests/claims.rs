@@ -12,6 +12,8 @@
 
 #[path = "support/databases.rs"]
 mod databases;
+#[path = "support/shared.rs"]
+mod shared;
 #[path = "support/payments.rs"]
 mod support;
 
@@ -19,13 +21,10 @@ use std::sync::Arc;
 
 use databases::Database;
 use serde_json::{Value, json};
+use shared::{body, claims, hex, holder};
 use sqlx::Row as _;
 use support::{Facilitator, Script, serve};
-use x402_ledger::metrics::Metrics;
-use x402_ledger::payments::cipher::Cipher;
 use x402_ledger::payments::claims::{Claims, Holder};
-use x402_ledger::payments::facilitator::Facilitators;
-use x402_ledger::payments::offers::Offers;
 use x402_ledger::store::{Intent, Stage};
 
 on_both!(
@@ -64,47 +63,9 @@ async fn world(database: &Database, script: &[Script]) -> World {
     World {
         database: database.clone(),
         facilitator,
-        claims: claims(database, &url),
+        claims: claims(&database.store, &url),
         url,
     }
-}
-
-/// A ledger on this database; several may share it.
-fn claims(database: &Database, url: &str) -> Arc<Claims> {
-    let document = json!({
-        "pay_to": {"eip155": "0x90F79bf6EB2c4f870365E785982E1f101E93b906"},
-        "accept": [{"scheme": "exact", "network": "eip155:84532", "asset": "USDC"}],
-        "facilitators": [{"url": url}],
-    });
-    let offers = Offers::new(document.as_object().unwrap(), &["$1".to_owned()], "$100").unwrap();
-    let facilitators = Arc::new(Facilitators::new(Arc::new(offers.config.clone())).unwrap());
-    let keys = (Cipher::new(&"ab".repeat(32)).unwrap(), [7; 16]);
-    Claims::new(
-        database.store.clone(),
-        facilitators,
-        &offers.config,
-        keys,
-        Metrics::default(),
-        600_000,
-    )
-}
-
-/// A request that holds payment `n`.
-fn holder(n: u8, request: u8) -> Holder {
-    Holder::parse(&format!("{};claim={};until=1900000000", hex(request), hex(n))).unwrap()
-}
-
-fn hex(byte: u8) -> String {
-    format!("{byte:02x}").repeat(16)
-}
-
-fn body(n: u8, scheme: &str, amount: &str) -> Vec<u8> {
-    let nonce = format!("0x{}", format!("{n:02x}").repeat(32));
-    let required = json!({"scheme": scheme, "network": "eip155:84532", "amount": amount, "asset": "0x036CbD53842c5426634e7929541eC2318f3dCF7e", "payTo": "0x2"});
-    let payload = json!({"signature": "0xs", "authorization": {"from": "0xpayer", "nonce": nonce, "value": "10000"}});
-    json!({"x402Version": 2, "paymentPayload": {"x402Version": 2, "accepted": required, "payload": payload}, "paymentRequirements": required})
-        .to_string()
-        .into_bytes()
 }
 
 impl World {
@@ -199,7 +160,7 @@ async fn a_payment_that_is_settled_buys_one_answer(database: Database) {
 async fn two_hundred_copies_at_once(database: Database) {
     let world = world(&database, &[]).await;
     // Two ledgers on one database.
-    let ledgers = [world.claims.clone(), claims(&database, &world.url)];
+    let ledgers = [world.claims.clone(), claims(&database.store, &world.url)];
     let tasks: Vec<_> = (0..200u8)
         .map(|request| {
             let ledger = ledgers[usize::from(request % 2)].clone();
@@ -275,7 +236,7 @@ async fn a_ledger_that_dies_while_it_settles(database: Database) {
         async move {
             let mut own = databases::opened(&at).await;
             own.url = at;
-            claims(&own, &url).settle(0, &holder(1, 1), body(1, "exact", "10000")).await
+            claims(&own.store, &url).settle(0, &holder(1, 1), body(1, "exact", "10000")).await
         }
     });
     world.facilitator.arrived.notified().await;
@@ -370,7 +331,7 @@ async fn what_was_delivered_of_a_metered_answer_is_settled(database: Database) {
 async fn nothing_is_settled_without_a_claim(database: Database) {
     let world = world(&database, &[]).await;
     // Where the pre-check is enough, /settle is the first that is heard of it.
-    let (one, two) = (world.claims.clone(), claims(&database, &world.url));
+    let (one, two) = (world.claims.clone(), claims(&database.store, &world.url));
     let tasks = [(one, 1u8), (two, 2)].map(|(ledger, request)| {
         tokio::spawn(async move {
             let answer = ledger.settle(0, &holder(1, request), body(1, "exact", "10000")).await.unwrap();
@@ -432,7 +393,7 @@ async fn what_was_delivered_stays_due(database: Database) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nowhere = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let ledger = claims(&database, &nowhere);
+    let ledger = claims(&database.store, &nowhere);
     let mut delivered = holder(1, 1);
     delivered.delivered = true;
     let answer = ledger.settle(0, &delivered, body(1, "upto", "500")).await.unwrap();

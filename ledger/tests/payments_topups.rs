@@ -18,13 +18,13 @@ use std::sync::Arc;
 
 use databases::Database;
 use sqlx::Row as _;
-use support::{Facilitator, Script, ledger, payment, serve};
-use x402_envoy::x402::{Payment, Refusal, Resource};
+use support::{Facilitator, Script, ledger, pay, payment, serve};
+use x402_envoy::x402::Refusal;
 use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::api::webhook::{Applied, Event, apply};
 use x402_ledger::payments::books::{Books as _, State, Topup};
 use x402_ledger::payments::sweeper::sweep;
-use x402_ledger::payments::topup::{Intent, Outcome, Paying, Topups};
+use x402_ledger::payments::topup::{Outcome, Topups};
 use x402_ledger::store::{Filter, Kind, Store};
 
 on_both!(
@@ -41,23 +41,6 @@ on_both!(
     two_who_pay_the_same_intent_at_once,
     races_of_webhook_and_payment_are_credited_once,
 );
-
-async fn pay(topups: &Arc<Topups<Store>>, tenant: &str, payment: &Payment) -> Outcome {
-    let offers = topups.offers().all();
-    let resource = Resource {
-        url: "https://api.example.com/v1/chat",
-        description: "",
-        mime_type: "",
-    };
-    let paying = Paying {
-        tenant,
-        payment,
-        offers: &offers,
-        resource,
-        intent: Intent::New,
-    };
-    topups.pay(&paying).await.unwrap()
-}
 
 async fn world(database: &Database, script: &[Script]) -> (Arc<Facilitator>, Books, Arc<Topups<Store>>) {
     let facilitator = Arc::new(Facilitator::default());

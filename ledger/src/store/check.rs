@@ -70,68 +70,72 @@ impl Store {
     ///
     /// [`StoreError`] where it cannot be read; what does not fit is in [`Findings::wrong`].
     pub async fn check(&self) -> Result<Findings, StoreError> {
-        let mut tx = self.snapshot().await?;
-        let mut findings = Findings::default();
-        let mut sums: BTreeMap<String, (i64, i64)> = BTreeMap::new();
-        let mut after = 0;
-        loop {
-            let page = journal::page(&mut tx, after, PAGE).await?;
-            let Some(last) = page.last() else { break };
-            after = last.seq;
-            for row in &page {
-                findings.transactions = findings.transactions.saturating_add(1);
-                let (available, reserved) = sums.entry(row.tenant.clone()).or_default();
-                for (account, sign) in [(&*row.debit, -1i64), (&*row.credit, 1)] {
-                    let sum = match account {
-                        "available" => &mut *available,
-                        "reserved" => &mut *reserved,
-                        _ => continue,
-                    };
-                    *sum = sum.saturating_add(row.amount.saturating_mul(sign));
-                }
-                if *available != row.balance_after {
-                    let (seq, said) = (row.seq, row.balance_after);
-                    findings
-                        .wrong
-                        .push(format!("transaction {seq}: {said} available after it, and the sum is {available}"));
-                }
-            }
-        }
-        self.check_tenants(&mut tx, &mut sums, &mut findings).await?;
-        for (what, sql) in NONE_OF {
-            for row in sqlx::query(sql).fetch_all(&mut *tx).await? {
-                findings.wrong.push(format!("{what}: {}", row.try_get::<String, _>(0)?));
-            }
-        }
-        Ok(findings)
+        check(&mut self.snapshot().await?).await
     }
+}
 
-    async fn check_tenants(&self, tx: &mut Tx, sums: &mut BTreeMap<String, (i64, i64)>, findings: &mut Findings) -> Result<(), StoreError> {
-        let rows = sqlx::query(
-            "SELECT id, available, reserved, CAST(COALESCE((SELECT SUM(amount) FROM reservations \
-             WHERE reservations.tenant = tenants.id AND state = 'open'), 0) AS BIGINT) FROM tenants",
-        )
-        .fetch_all(&mut **tx)
-        .await?;
-        for row in rows {
-            findings.tenants = findings.tenants.saturating_add(1);
-            let id: String = row.try_get(0)?;
-            let (available, reserved, held): (i64, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
-            let (sum, sum_reserved) = sums.remove(&id).unwrap_or_default();
-            if (available, reserved) != (sum, sum_reserved) {
-                findings.wrong.push(format!(
-                    "tenant {id}: {available} available and {reserved} reserved, and the sums are {sum} and {sum_reserved}"
-                ));
+/// The same, of what a transaction sees.
+pub(super) async fn check(tx: &mut Tx) -> Result<Findings, StoreError> {
+    let mut findings = Findings::default();
+    let mut sums: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let page = journal::page(tx, after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        for row in &page {
+            findings.transactions = findings.transactions.saturating_add(1);
+            let (available, reserved) = sums.entry(row.tenant.clone()).or_default();
+            for (account, sign) in [(&*row.debit, -1i64), (&*row.credit, 1)] {
+                let sum = match account {
+                    "available" => &mut *available,
+                    "reserved" => &mut *reserved,
+                    _ => continue,
+                };
+                *sum = sum.saturating_add(row.amount.saturating_mul(sign));
             }
-            if reserved != held {
+            if *available != row.balance_after {
+                let (seq, said) = (row.seq, row.balance_after);
                 findings
                     .wrong
-                    .push(format!("tenant {id}: {reserved} reserved, and open reservations are {held}"));
+                    .push(format!("transaction {seq}: {said} available after it, and the sum is {available}"));
             }
         }
-        for id in sums.keys() {
-            findings.wrong.push(format!("tenant {id}: in the journal alone"));
-        }
-        Ok(())
     }
+    check_tenants(tx, &mut sums, &mut findings).await?;
+    for (what, sql) in NONE_OF {
+        for row in sqlx::query(sql).fetch_all(&mut **tx).await? {
+            findings.wrong.push(format!("{what}: {}", row.try_get::<String, _>(0)?));
+        }
+    }
+    Ok(findings)
+}
+
+async fn check_tenants(tx: &mut Tx, sums: &mut BTreeMap<String, (i64, i64)>, findings: &mut Findings) -> Result<(), StoreError> {
+    let rows = sqlx::query(
+        "SELECT id, available, reserved, CAST(COALESCE((SELECT SUM(amount) FROM reservations \
+             WHERE reservations.tenant = tenants.id AND state = 'open'), 0) AS BIGINT) FROM tenants",
+    )
+    .fetch_all(&mut **tx)
+    .await?;
+    for row in rows {
+        findings.tenants = findings.tenants.saturating_add(1);
+        let id: String = row.try_get(0)?;
+        let (available, reserved, held): (i64, i64, i64) = (row.try_get(1)?, row.try_get(2)?, row.try_get(3)?);
+        let (sum, sum_reserved) = sums.remove(&id).unwrap_or_default();
+        if (available, reserved) != (sum, sum_reserved) {
+            findings.wrong.push(format!(
+                "tenant {id}: {available} available and {reserved} reserved, and the sums are {sum} and {sum_reserved}"
+            ));
+        }
+        if reserved != held {
+            findings
+                .wrong
+                .push(format!("tenant {id}: {reserved} reserved, and open reservations are {held}"));
+        }
+    }
+    for id in sums.keys() {
+        findings.wrong.push(format!("tenant {id}: in the journal alone"));
+    }
+    Ok(())
 }

@@ -64,7 +64,7 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(super) pool: AnyPool,
-    is_sqlite: bool,
+    pub(super) is_sqlite: bool,
 }
 
 /// Ours are compiled in: there is nothing to install beside the binary.
@@ -108,6 +108,18 @@ impl Store {
         let pool = pool.connect_with(options).await?;
         Migrator::new(Embedded { is_sqlite }).await?.run(&pool).await?;
         Ok(Self { pool, is_sqlite })
+    }
+
+    /// The same, of a database that has to be there.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`], without the URL, which may hold a password.
+    pub async fn open_existing(url: &str, connections: u32) -> Result<Self, StoreError> {
+        if url.starts_with("sqlite:") {
+            std::fs::metadata(file(url)?)?;
+        }
+        Self::open(url, connections).await
     }
 
     /// A transaction that is going to write.
@@ -163,13 +175,19 @@ impl Store {
     }
 }
 
-/// The file of an SQLite database. Payloads of open payments are encrypted in it, but whoever can write it can write balances.
-fn make_file(url: &str) -> Result<(), StoreError> {
+/// The file of an SQLite database.
+fn file(url: &str) -> Result<&str, StoreError> {
     let path = url.trim_start_matches("sqlite:").trim_start_matches("//");
     let path = path.split('?').next().unwrap_or_default();
     if path.is_empty() || path == ":memory:" {
         return Err(StoreError::Url);
     }
+    Ok(path)
+}
+
+/// Payloads of open payments are encrypted in it, but whoever can write it can write balances.
+fn make_file(url: &str) -> Result<(), StoreError> {
+    let path = file(url)?;
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]

@@ -5,6 +5,7 @@
 
 mod check;
 mod connect;
+mod copy;
 mod ended;
 mod intents;
 mod journal;
@@ -17,6 +18,7 @@ mod topups;
 
 pub use check::Findings;
 pub use connect::{Store, StoreError};
+pub use copy::{Copied, CopyError};
 pub use intents::{Ended, Intent, NewIntent, Stage};
 pub use journal::{Filter, Kind, Transaction};
 pub(crate) use keys::hash;

@@ -14,12 +14,12 @@ use base64::Engine as _;
 use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use x402_envoy::x402::{Payment, decode};
+use x402_envoy::x402::{Payment, Resource, decode};
 use x402_ledger::metrics::Metrics;
 use x402_ledger::payments::cipher::Cipher;
 use x402_ledger::payments::facilitator::Facilitators;
 use x402_ledger::payments::offers::Offers;
-use x402_ledger::payments::topup::{Topups, now_ms};
+use x402_ledger::payments::topup::{Intent, Outcome, Paying, Topups, now_ms};
 use x402_ledger::store::Store;
 
 alloy_sol_types::sol! {
@@ -179,4 +179,22 @@ pub fn ledger(store: Store, url: &str) -> Arc<Topups<Store>> {
         [7; 16],
         Metrics::default(),
     )
+}
+
+/// Sends a payment with a key of the tenant's.
+pub async fn pay(topups: &Arc<Topups<Store>>, tenant: &str, payment: &Payment) -> Outcome {
+    let offers = topups.offers().all();
+    let resource = Resource {
+        url: "https://api.example.com/v1/chat",
+        description: "",
+        mime_type: "",
+    };
+    let paying = Paying {
+        tenant,
+        payment,
+        offers: &offers,
+        resource,
+        intent: Intent::New,
+    };
+    topups.pay(&paying).await.unwrap()
 }
