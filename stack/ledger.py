@@ -113,7 +113,7 @@ class Ledger:
 
     def end_leases(self) -> None:
         """As time passes: whatever somebody holds who is gone is given up."""
-        self.sql("UPDATE intents SET lease_until = 1 WHERE lease_until > 1; UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
+        self.sql("UPDATE intents SET lease_until = 1 WHERE lease_until > 1 AND holder NOT LIKE 'pi_%'; UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
 
     def account(self, micros: int = 0, name: str = "test") -> Account:
         """A new tenant with a key and so many micro-dollars, given by hand."""

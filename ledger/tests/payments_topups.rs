@@ -11,6 +11,8 @@
 
 #[path = "support/databases.rs"]
 mod databases;
+#[path = "support/shared.rs"]
+mod shared;
 #[path = "support/payments.rs"]
 mod support;
 
@@ -19,10 +21,12 @@ use std::sync::Arc;
 use databases::Database;
 use sqlx::Row as _;
 use support::{Facilitator, Script, ledger, pay, payment, serve};
+use x402_envoy::replay::SHARED_SECRET;
 use x402_envoy::x402::Refusal;
 use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::api::webhook::{Applied, Event, apply};
 use x402_ledger::payments::books::{Books as _, State, Topup};
+use x402_ledger::payments::claims::{Claims, Holder};
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Topups};
 use x402_ledger::store::{Filter, Kind, Store};
@@ -40,6 +44,10 @@ on_both!(
     any_amount_is_funded_once,
     two_who_pay_the_same_intent_at_once,
     races_of_webhook_and_payment_are_credited_once,
+    what_tops_up_buys_no_request,
+    what_buys_a_request_tops_nothing_up,
+    races_of_a_key_and_none_are_settled_once,
+    what_was_claimed_by_another_name_is_still_known,
 );
 
 async fn world(database: &Database, script: &[Script]) -> (Arc<Facilitator>, Books, Arc<Topups<Store>>) {
@@ -384,4 +392,125 @@ async fn races_of_webhook_and_payment_are_credited_once(database: Database) {
         assert_eq!(fund(&topups, &funding).await.unwrap().status, 200);
         assert_eq!(books.credits().await.len(), usize::from(round));
     }
+}
+
+/// The same payments without a key, at a ledger of the fleet.
+struct Fleet {
+    claims: Arc<Claims>,
+    store: Store,
+}
+
+impl Fleet {
+    fn of(database: &Database, url: &str) -> Self {
+        Self {
+            claims: shared::claims(&database.store, url),
+            store: database.store.clone(),
+        }
+    }
+
+    /// What Envoy says of a request with the payment of this nonce, and the body of its calls.
+    fn call(nonce: u8, request: u8) -> (Holder, Vec<u8>) {
+        let claim = hex::encode(support::claim(&SHARED_SECRET, nonce).as_bytes());
+        let holder = Holder::parse(&format!("{};claim={claim};until=1900000000", shared::hex(request))).unwrap();
+        (holder, shared::body(nonce, "exact", "1000000"))
+    }
+
+    /// `""` where it is good, or why it is not.
+    async fn verify(&self, nonce: u8, request: u8) -> String {
+        let (holder, body) = Self::call(nonce, request);
+        let answer = self.claims.verify(0, &holder, body).await.unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        said["invalidReason"].as_str().unwrap_or_default().to_owned()
+    }
+
+    async fn settle(&self, nonce: u8, request: u8) -> bool {
+        let (holder, body) = Self::call(nonce, request);
+        let answer = self.claims.settle(0, &holder, body).await.unwrap();
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()["success"] == true
+    }
+}
+
+async fn what_tops_up_buys_no_request(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[Script::Wait, Script::Refuse]).await;
+    let fleet = Fleet::of(&database, &facilitator.url());
+    let paying = tokio::spawn({
+        let topups = topups.clone();
+        async move { pay(&topups, "a", &payment(1, 1_000_000)).await }
+    });
+    facilitator.arrived.notified().await;
+    assert_eq!(fleet.verify(1, 1).await, "ledger_payment_in_use");
+    assert!(fleet.store.standing().await.unwrap().claims.iter().all(|(_, count)| *count == 0));
+    // However long it takes.
+    assert_eq!(fleet.store.lapse_intents(i64::MAX - 1).await.unwrap(), 0);
+    assert!(!fleet.settle(1, 1).await);
+    facilitator.go.notify_one();
+    assert!(matches!(paying.await.unwrap(), Outcome::Credited { .. }));
+    assert_eq!(fleet.verify(1, 1).await, "nonce_already_used");
+    assert!(!fleet.settle(1, 1).await);
+    // What is refused may be had by whoever comes next.
+    assert!(matches!(pay(&topups, "a", &payment(2, 1_000_000)).await, Outcome::Refused { .. }));
+    assert_eq!(fleet.verify(2, 2).await, "");
+    assert!(fleet.settle(2, 2).await);
+    assert_eq!(*facilitator.settle_calls.lock().unwrap(), 3);
+    assert_eq!(books.credits().await, one(1_000_000));
+}
+
+async fn what_buys_a_request_tops_nothing_up(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
+    let fleet = Fleet::of(&database, &facilitator.url());
+    let paid = payment(1, 1_000_000);
+    assert_eq!(fleet.verify(1, 1).await, "");
+    assert_eq!(pay(&topups, "a", &paid).await, Outcome::InUse);
+    assert!(fleet.store.end_request(&shared::hex(1), 1).await.unwrap());
+    // Given back, taken again, and paid.
+    assert_eq!(fleet.verify(1, 2).await, "");
+    assert!(fleet.settle(1, 2).await);
+    for _ in 0..2 {
+        assert_eq!(refusal(&pay(&topups, "a", &paid).await), Refusal::NonceAlreadyUsed);
+        fleet.store.deliver_intent(&shared::hex(2)).await.unwrap();
+    }
+    assert_eq!((books.credits().await.len(), *facilitator.settle_calls.lock().unwrap()), (0, 1));
+    // One that was given back is credited.
+    assert_eq!(fleet.verify(2, 3).await, "");
+    assert!(fleet.store.end_request(&shared::hex(3), 1).await.unwrap());
+    assert!(matches!(pay(&topups, "a", &payment(2, 1_000_000)).await, Outcome::Credited { .. }));
+    assert_eq!(books.credits().await, one(1_000_000));
+}
+
+async fn races_of_a_key_and_none_are_settled_once(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
+    let fleet = Arc::new(Fleet::of(&database, &facilitator.url()));
+    let (mut topped_up, mut served) = (0, 0);
+    for round in 1..=20u8 {
+        let with_key = tokio::spawn({
+            let topups = topups.clone();
+            async move { matches!(pay(&topups, "a", &payment(round, 1_000_000)).await, Outcome::Credited { .. }) }
+        });
+        let without = tokio::spawn({
+            let fleet = fleet.clone();
+            // Where the pre-check is enough, /settle is the first that is heard of it.
+            async move { (round % 2 == 0 || fleet.verify(round, round).await.is_empty()) && fleet.settle(round, round).await }
+        });
+        let (with_key, without) = (with_key.await.unwrap(), without.await.unwrap());
+        assert!(with_key != without, "{round}: {with_key} {without}");
+        topped_up += usize::from(with_key);
+        served += usize::from(without);
+    }
+    assert_eq!((topped_up + served, books.credits().await.len()), (20, topped_up));
+    assert_eq!(*facilitator.settle_calls.lock().unwrap(), 20);
+}
+
+async fn what_was_claimed_by_another_name_is_still_known(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[]).await;
+    let paid = payment(1, 1_000_000);
+    let first = pay(&topups, "a", &paid).await;
+    // As versions before hashed it, without a claim of the fleet's.
+    let before = hex::encode(support::claim(&support::SECRET, 1).as_bytes());
+    database.run(&format!("UPDATE topups SET claim = '{before}'")).await.unwrap();
+    database.run("DELETE FROM intents").await.unwrap();
+    assert_eq!(pay(&topups, "a", &paid).await, first);
+    assert_eq!(
+        (books.credits().await, *facilitator.settle_calls.lock().unwrap()),
+        (one(1_000_000), 1)
+    );
 }

@@ -18,7 +18,7 @@ use databases::Database;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use sha2::{Digest as _, Sha256};
-use x402_ledger::payments::books::{Begin, Books as _, NewTopup, Source, State, TopupReceipt};
+use x402_ledger::payments::books::{Begin, Begun, Books as _, NewTopup, Source, State, TopupReceipt};
 use x402_ledger::store::{Adjusted, Captured, Filter, Kind, Limits, NewReservation, Reserved, Store, StoreError};
 
 const NOW: i64 = 1_800_000_000_000;
@@ -310,6 +310,7 @@ fn begin(claim: &str) -> Begin {
         network: "eip155:84532".to_owned(),
         payer: "0xpayer".to_owned(),
         lease_until: LATER,
+        expires_at: LATER,
     }
 }
 
@@ -325,8 +326,8 @@ async fn a_top_up_goes_its_way_once(database: Database) {
     let (tenant, store) = (database.tenant(0).await, &database.store);
     store.create_topup(&new_topup("pi_1", &tenant), NOW).await.unwrap();
     assert!(!store.resume_settlement("pi_1", LATER, NOW).await.unwrap());
-    assert!(store.begin_settlement("pi_1", &begin("c1"), NOW).await.unwrap());
-    assert!(!store.begin_settlement("pi_1", &begin("c2"), NOW).await.unwrap());
+    assert_eq!(store.begin_settlement("pi_1", &begin("c1"), NOW).await.unwrap(), Begun::Yes);
+    assert_eq!(store.begin_settlement("pi_1", &begin("c2"), NOW).await.unwrap(), Begun::Not);
     assert!(!store.resume_settlement("pi_1", LATER, NOW).await.unwrap(), "its lease lasts");
     assert_eq!(store.due_topups(LATER - 1, 10).await.unwrap().len(), 0);
     assert_eq!(store.due_topups(LATER, 10).await.unwrap()[0].id, "pi_1");
@@ -375,17 +376,22 @@ async fn a_claim_belongs_to_one_top_up(database: Database) {
         .into();
     let mut begun = 0;
     for task in racing {
-        begun += i32::from(task.await.unwrap());
+        begun += i32::from(task.await.unwrap() == Begun::Yes);
     }
     assert_eq!(begun, 1);
     let first = store.topup_by_claim("c").await.unwrap().unwrap().id;
     assert!(store.fail_topup(&first, "used up", true, NOW).await.unwrap());
-    assert!(
-        !store.begin_settlement("pi_3", &begin("c"), NOW).await.unwrap(),
+    assert_eq!(
+        store.begin_settlement("pi_3", &begin("c"), NOW).await.unwrap(),
+        Begun::Not,
         "the claim is kept"
     );
     assert!(store.fail_topup(&first, "refused", false, NOW).await.unwrap());
-    assert!(store.begin_settlement("pi_3", &begin("c"), NOW).await.unwrap(), "the claim is free");
+    assert_eq!(
+        store.begin_settlement("pi_3", &begin("c"), NOW).await.unwrap(),
+        Begun::Yes,
+        "the claim is free"
+    );
     database.adds_up().await;
 }
 
@@ -394,9 +400,10 @@ async fn what_was_never_paid_expires(database: Database) {
     for id in ["pi_1", "pi_2"] {
         store.create_topup(&new_topup(id, &tenant), NOW).await.unwrap();
     }
-    assert!(store.begin_settlement("pi_1", &begin("c1"), NOW).await.unwrap());
-    assert!(
-        !store.begin_settlement("pi_2", &begin("c2"), LATER).await.unwrap(),
+    assert_eq!(store.begin_settlement("pi_1", &begin("c1"), NOW).await.unwrap(), Begun::Yes);
+    assert_eq!(
+        store.begin_settlement("pi_2", &begin("c2"), LATER).await.unwrap(),
+        Begun::Not,
         "it has expired"
     );
     assert_eq!(store.expire_topups(LATER - 1).await.unwrap(), 0);
@@ -530,6 +537,11 @@ async fn the_check_finds_what_was_changed_by_hand(database: Database) {
             "UPDATE topups SET state = 'failed', payload = 'x'",
             "UPDATE topups SET state = 'created', payload = ''",
             "is still there: pi_1",
+        ),
+        (
+            "INSERT INTO intents (claim, holder, state, facilitator, lease_until, created_at, expires_at) VALUES ('c', 'pi_1', 'held', '', 1, 1, 1)",
+            "DELETE FROM intents",
+            "holds its payment: pi_1",
         ),
     ] {
         database.run(change).await.unwrap();

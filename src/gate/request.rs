@@ -15,12 +15,12 @@ use super::order::{Deal, Order};
 use super::redirect;
 use super::response::Keyed;
 use super::sale::{Sale, short_hash};
-use super::share;
 use super::trust;
 use super::verifying;
 use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Atomic, Condition, Located, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
+use crate::replay::SHARED_SECRET;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -200,7 +200,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
         supported: env.supported,
         bounds: &env.config.pre_check,
         resource: &order.resource,
-        secret: if env.config.shared_claims { &share::SECRET } else { env.secret },
+        secret: if env.config.shared_claims { &SHARED_SECRET } else { env.secret },
         payers: Some(env.payers),
         now: env.now,
         grace: 0,

@@ -8,10 +8,6 @@ use super::env::Env;
 use crate::pricing::Atomic;
 use crate::replay::{ClaimKey, UnixSeconds};
 
-/// What claims are hashed with that others hash too. Whoever knows it can choose where a claim of theirs is kept, and gains nothing by that:
-/// each costs a signature of a payer of their own.
-pub(super) const SECRET: [u8; 16] = [0; 16];
-
 /// How often what a metered answer has cost so far is told, in milliseconds.
 const REPORT_MS: u64 = 10_000;
 

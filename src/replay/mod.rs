@@ -56,6 +56,6 @@ pub use key::ClaimKey;
 pub use memory::MemoryStore;
 pub use outcome::{Change, Held};
 pub use rates::{Counted, RateLimits, Rates, TooMuch};
-pub use secret::secret;
+pub use secret::{SHARED_SECRET, secret};
 pub use store::{Cas, Conflict, Contended, Edit, MAX_TRIES, SharedStore, update};
 pub use time::UnixSeconds;

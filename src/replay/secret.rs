@@ -5,6 +5,10 @@ use super::{Contended, Edit, SharedStore, update};
 /// The key under which the workers share the secret.
 const KEY: &str = "x402/secret";
 
+/// What claims are hashed with that others hash too: the replicas of a fleet, and the ledger they share. Whoever knows it can choose where a
+/// claim of theirs is kept, and gains nothing by that: each costs a signature of a payer of their own.
+pub const SHARED_SECRET: [u8; 16] = [0; 16];
+
 /// The secret that all workers share: the one that is there already, or `random` if there is none yet.
 ///
 /// Without it anybody could find payments that fall into one bucket and fill it. It lives as long as the claims do:

@@ -66,6 +66,21 @@ pub struct Begin {
     pub payer: String,
     /// Until when nobody else may settle it, in Unix milliseconds.
     pub lease_until: i64,
+    /// When the payment runs out, in Unix milliseconds.
+    pub expires_at: i64,
+}
+
+/// Whether a settlement may be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It may.
+    Yes,
+    /// The top-up is not `created` any more, or the claim is another's.
+    Not,
+    /// A request without a key has the payment, and may yet give it back.
+    Held,
+    /// A request without a key has spent it.
+    Spent,
 }
 
 /// A top-up as it is remembered.
@@ -123,8 +138,8 @@ pub trait Books: Send + Sync + 'static {
     fn topup_by_claim(&self, claim: &str) -> impl Future<Output = Result<Option<Topup>, Self::Error>> + Send;
     /// The newest top-up that a tenant asked for by [`Source::Fund`], of this amount, which can still be begun; its id.
     fn open_topup(&self, tenant: &str, amount: i64, now_ms: i64) -> impl Future<Output = Result<Option<String>, Self::Error>> + Send;
-    /// created → processing. False: it is not `created` any more, or the claim is another's.
-    fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
+    /// created → processing. The claim is taken from requests without a key too, until the top-up has ended.
+    fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> impl Future<Output = Result<Begun, Self::Error>> + Send;
     /// unknown, or processing with a lapsed lease → processing, with one more attempt. False: somebody else has it, or it has ended.
     fn resume_settlement(&self, id: &str, lease_until: i64, now_ms: i64) -> impl Future<Output = Result<bool, Self::Error>> + Send;
     /// → settled, from whatever other state, with the credit in the same transaction; erases the payload and keeps

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use x402_envoy::precheck::{Approved, Claiming, Terms, pre_check};
 use x402_envoy::pricing::Offer;
-use x402_envoy::replay::UnixSeconds;
+use x402_envoy::replay::{SHARED_SECRET, UnixSeconds};
 use x402_envoy::x402::facilitator::{Settle, Verify, parse_settle, parse_verify, verify_or_settle_body};
 use x402_envoy::x402::{Dialect, Network, Payable, Payment, Receipt, Refusal, Resource};
 
-use super::books::{Begin, Books, NewTopup, Source, State, Topup, TopupReceipt};
+use super::books::{Begin, Begun, Books, NewTopup, Source, State, Topup, TopupReceipt};
 use super::cipher::{Cipher, CipherError};
 use super::facilitator::{Facilitators, Reply, now_seconds};
 use super::inference::{Inference, never_less};
@@ -151,7 +151,7 @@ pub struct Topups<B> {
 }
 
 impl<B: Books> Topups<B> {
-    /// `secret` is the database's: claims are hashed with it.
+    /// `secret` is the database's: payments are told apart by what is hashed with it.
     pub fn new(store: B, offers: Offers, facilitators: Arc<Facilitators>, cipher: Cipher, secret: [u8; 16], metrics: Metrics) -> Arc<Self> {
         Arc::new(Self {
             inference: Inference::new(&offers.config, secret),
@@ -194,17 +194,18 @@ impl<B: Books> Topups<B> {
         let now = UnixSeconds(now_seconds());
         let offers: Vec<Offer> = paying.offers.iter().map(|priced| priced.offer.clone()).collect();
         let table = self.facilitators.table();
-        let terms = Terms {
+        let terms = |secret| Terms {
             offers: &offers,
             supported: &table,
             bounds: &self.offers.config.pre_check,
             resource: paying.resource.url,
-            secret: &self.secret,
+            secret,
             payers: None,
             now,
             grace: GRACE,
         };
-        let mut approved = match pre_check(paying.payment, &terms) {
+        // As a fleet hashes its claims: the same payment without a key is known by the same name.
+        let mut approved = match pre_check(paying.payment, &terms(&SHARED_SECRET)) {
             Ok(approved) => approved,
             Err(refused) => {
                 return Ok(Outcome::Refused {
@@ -215,8 +216,12 @@ impl<B: Books> Topups<B> {
             }
         };
         let claim = hex::encode(approved.claim.as_bytes());
-        if let Some(topup) = self.claimed(&claim, &approved, paying.payment).await? {
-            return self.again(topup, paying).await;
+        // As it was hashed before: a database may hold top-ups of that time.
+        let before = pre_check(paying.payment, &terms(&self.secret)).map(|approved| hex::encode(approved.claim.as_bytes()));
+        for claim in [Some(&claim), before.as_ref().ok()].into_iter().flatten() {
+            if let Some(topup) = self.claimed(claim, &approved, paying.payment).await? {
+                return self.again(topup, paying).await;
+            }
         }
         let skew = self.offers.config.pre_check.clock_skew;
         if approved.expiry.0.saturating_sub(skew) <= now.0.saturating_add(skew) {
@@ -324,21 +329,27 @@ impl<B: Books> Topups<B> {
             network: sending.network.clone(),
             payer: approved.payer.clone(),
             lease_until: self.lease(approved.ready.facilitator),
+            expires_at: milliseconds(approved.expiry),
             claim,
         };
-        if !self.store.begin_settlement(&id, &begin, now_ms()).await.map_err(books)? {
+        match self.store.begin_settlement(&id, &begin, now_ms()).await.map_err(books)? {
+            Begun::Yes => {}
+            Begun::Held => return Ok(Outcome::InUse),
+            Begun::Spent => return Ok(Outcome::refused(Refusal::NonceAlreadyUsed)),
             // Somebody was faster, with this payment or with this intent.
-            return match (self.store.topup_by_claim(&begin.claim).await.map_err(books)?, paying.intent) {
-                (Some(topup), _) => self.again(topup, paying).await,
-                (None, Intent::Open) => {
-                    let own = Paying {
-                        intent: Intent::New,
-                        ..*paying
-                    };
-                    Box::pin(self.begin(approved, priced, begin.claim, &own)).await
-                }
-                (None, Intent::New | Intent::Named(_)) => Ok(Outcome::InUse),
-            };
+            Begun::Not => {
+                return match (self.store.topup_by_claim(&begin.claim).await.map_err(books)?, paying.intent) {
+                    (Some(topup), _) => self.again(topup, paying).await,
+                    (None, Intent::Open) => {
+                        let own = Paying {
+                            intent: Intent::New,
+                            ..*paying
+                        };
+                        Box::pin(self.begin(approved, priced, begin.claim, &own)).await
+                    }
+                    (None, Intent::New | Intent::Named(_)) => Ok(Outcome::InUse),
+                };
+            }
         }
         let settled = self.clone().spawn(id.clone(), sending, body, None).await?;
         self.told(&id, settled, paying.payment.dialect).await
@@ -361,7 +372,7 @@ impl<B: Books> Topups<B> {
             amount,
             source: Source::Request,
             resource: paying.resource.url.to_owned(),
-            expires_at: i64::try_from(approved.expiry.0.saturating_mul(1000)).unwrap_or(i64::MAX),
+            expires_at: milliseconds(approved.expiry),
         };
         self.store.create_topup(&topup, now).await.map_err(books)?;
         Ok(topup.id)
@@ -579,6 +590,10 @@ impl<B: Books> Topups<B> {
         let timeout = self.facilitators.settle_timeout_ms(facilitator);
         now_ms().saturating_add(timeout).saturating_add(LEASE_MARGIN_MS)
     }
+}
+
+fn milliseconds(at: UnixSeconds) -> i64 {
+    i64::try_from(at.0.saturating_mul(1000)).unwrap_or(i64::MAX)
 }
 
 /// That a settlement was sent before, and how often.

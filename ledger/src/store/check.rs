@@ -36,7 +36,7 @@ impl fmt::Display for Findings {
 }
 
 /// Each has to give no rows; the first column names what is wrong.
-const NONE_OF: [(&str, &str); 5] = [
+const NONE_OF: [(&str, &str); 6] = [
     (
         "a settled top-up was not credited once with its amount",
         "SELECT id FROM topups WHERE state = 'settled' AND amount <> COALESCE((SELECT amount FROM credit_transactions AS moved \
@@ -56,6 +56,11 @@ const NONE_OF: [(&str, &str); 5] = [
         "an ended reservation was charged nevertheless",
         "SELECT id FROM reservations WHERE state IN ('open', 'released', 'lapsed', 'refused') AND EXISTS \
          (SELECT 1 FROM credit_transactions AS moved WHERE moved.kind = 'usage' AND moved.reference = reservations.id)",
+    ),
+    (
+        "a top-up that has ended holds its payment",
+        "SELECT holder FROM intents WHERE state = 'held' AND holder LIKE 'pi_%' AND NOT EXISTS \
+         (SELECT 1 FROM topups WHERE topups.id = intents.holder AND topups.state IN ('processing', 'unknown'))",
     ),
     (
         "the payload of an ended top-up is still there",

@@ -148,7 +148,8 @@ impl Store {
         Ok(())
     }
 
-    /// The database's own secret, made once: claims are hashed with it, by every ledger that shares the database.
+    /// The database's own secret, made once: what is to be told apart and not to be known is hashed with it, by every ledger that shares the
+    /// database.
     ///
     /// # Errors
     ///

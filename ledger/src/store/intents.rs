@@ -192,33 +192,7 @@ impl Store {
     ///
     /// [`StoreError`].
     pub async fn hold_intent(&self, new: &NewIntent<'_>, now_ms: i64) -> Result<bool, StoreError> {
-        // One statement: of all that come at once, one finds it so. What was reported as due is settled first, by the sweeper.
-        let held = sqlx::query(
-            "INSERT INTO intents (claim, holder, state, facilitator, network, scheme, payer, amount, payload, lease_until, created_at, expires_at, \
-             identity) VALUES ($1, $2, 'held', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-             ON CONFLICT (claim) DO UPDATE SET holder = excluded.holder, state = 'held', delivered = 0, facilitator = excluded.facilitator, \
-             network = excluded.network, scheme = excluded.scheme, payer = excluded.payer, amount = excluded.amount, identity = excluded.identity, \
-             used = CASE WHEN intents.state = 'held' AND intents.holder = excluded.holder THEN intents.used ELSE '' END, \
-             payload = excluded.payload, answer = '', transaction_id = '', error = '', attempts = 0, next_attempt_at = 0, \
-             lease_until = excluded.lease_until, created_at = excluded.created_at, expires_at = excluded.expires_at, ended_at = 0 \
-             WHERE intents.state = 'released' OR (intents.state = 'held' AND (intents.holder = excluded.holder \
-             OR (intents.lease_until <= $10 AND intents.used IN ('', '0'))))",
-        )
-        .bind(new.claim)
-        .bind(new.holder)
-        .bind(new.facilitator)
-        .bind(new.network)
-        .bind(new.scheme)
-        .bind(new.payer)
-        .bind(new.amount)
-        .bind(new.payload)
-        .bind(new.lease_until)
-        .bind(now_ms)
-        .bind(new.expires_at)
-        .bind(new.identity)
-        .execute(&self.pool)
-        .await?;
-        Ok(held.rows_affected() > 0)
+        hold(&self.pool, new, now_ms).await
     }
 
     /// Gives a claim whose settlement was sent, and whose holder is gone or does not wait for it, to another request with the very same
@@ -460,4 +434,39 @@ impl Store {
             .await?;
         rows.iter().map(intent).collect()
     }
+}
+
+/// [`Store::hold_intent`], also as a part of a transaction.
+pub(super) async fn hold<'e>(
+    at: impl sqlx::Executor<'e, Database = sqlx::Any>,
+    new: &NewIntent<'_>,
+    now_ms: i64,
+) -> Result<bool, StoreError> {
+    // One statement: of all that come at once, one finds it so. What was reported as due is settled first, by the sweeper.
+    let held = sqlx::query(
+            "INSERT INTO intents (claim, holder, state, facilitator, network, scheme, payer, amount, payload, lease_until, created_at, expires_at, \
+             identity) VALUES ($1, $2, 'held', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+             ON CONFLICT (claim) DO UPDATE SET holder = excluded.holder, state = 'held', delivered = 0, facilitator = excluded.facilitator, \
+             network = excluded.network, scheme = excluded.scheme, payer = excluded.payer, amount = excluded.amount, identity = excluded.identity, \
+             used = CASE WHEN intents.state = 'held' AND intents.holder = excluded.holder THEN intents.used ELSE '' END, \
+             payload = excluded.payload, answer = '', transaction_id = '', error = '', attempts = 0, next_attempt_at = 0, \
+             lease_until = excluded.lease_until, created_at = excluded.created_at, expires_at = excluded.expires_at, ended_at = 0 \
+             WHERE intents.state = 'released' OR (intents.state = 'held' AND (intents.holder = excluded.holder \
+             OR (intents.lease_until <= $10 AND intents.used IN ('', '0'))))",
+        )
+        .bind(new.claim)
+        .bind(new.holder)
+        .bind(new.facilitator)
+        .bind(new.network)
+        .bind(new.scheme)
+        .bind(new.payer)
+        .bind(new.amount)
+        .bind(new.payload)
+        .bind(new.lease_until)
+        .bind(now_ms)
+        .bind(new.expires_at)
+        .bind(new.identity)
+        .execute(at)
+        .await?;
+    Ok(held.rows_affected() > 0)
 }

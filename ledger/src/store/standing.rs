@@ -42,10 +42,10 @@ impl Store {
             standing.topups.push((state.to_owned(), row.try_get(0)?));
         }
         for state in ["held", "settling", "unknown"] {
-            let row = sqlx::query("SELECT COUNT(*) FROM intents WHERE state = $1 AND state IN ('held', 'settling', 'unknown')")
-                .bind(state)
-                .fetch_one(&self.pool)
-                .await?;
+            // Top-ups are counted as such.
+            let claims =
+                "SELECT COUNT(*) FROM intents WHERE state = $1 AND state IN ('held', 'settling', 'unknown') AND holder NOT LIKE 'pi_%'";
+            let row = sqlx::query(claims).bind(state).fetch_one(&self.pool).await?;
             standing.claims.push((state.to_owned(), row.try_get(0)?));
         }
         Ok(standing)

@@ -3,9 +3,10 @@
 use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::connect::{Store, StoreError};
+use super::connect::{Store, StoreError, Tx};
+use super::intents::{self, NewIntent};
 use super::journal::{Account, Kind, Posting, post};
-use crate::payments::books::{Begin, Books, NewTopup, Source, State, Topup, TopupReceipt};
+use crate::payments::books::{Begin, Begun, Books, NewTopup, Source, State, Topup, TopupReceipt};
 
 const TOPUP: &str = "SELECT id, tenant, amount, state, payload, requirements, resource, network, payer, transaction_id, error, attempts, \
                      lease_until FROM topups";
@@ -79,6 +80,72 @@ impl Store {
     }
 }
 
+/// created → processing, with its claim; undone by whoever called, unless it is [`Begun::Yes`].
+async fn begin_settlement(tx: &mut Tx, id: &str, begin: &Begin, now_ms: i64) -> Result<Begun, StoreError> {
+    let begun = sqlx::query(
+        "UPDATE topups SET state = 'processing', claim = $2, payload = $3, requirements = $4, network = $5, payer = $6, lease_until = $7, \
+             attempts = 1 WHERE id = $1 AND state = 'created' AND expires_at > $8 \
+             AND NOT EXISTS (SELECT 1 FROM topups AS other WHERE other.claim = $2)",
+    )
+    .bind(id)
+    .bind(&begin.claim)
+    .bind(&begin.payload)
+    .bind(&begin.requirements)
+    .bind(&begin.network)
+    .bind(&begin.payer)
+    .bind(begin.lease_until)
+    .bind(now_ms)
+    .execute(&mut **tx)
+    .await;
+    match begun {
+        Ok(done) if done.rows_affected() > 0 => {}
+        Ok(_) => return Ok(Begun::Not),
+        // PostgreSQL's: the other one committed between our look and our write.
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => return Ok(Begun::Not),
+        Err(error) => return Err(error.into()),
+    }
+    let claim = NewIntent {
+        claim: &begin.claim,
+        holder: id,
+        facilitator: "",
+        identity: "",
+        network: &begin.network,
+        scheme: "",
+        payer: &begin.payer,
+        amount: "",
+        // The top-up has it, and is what is sent again.
+        payload: "",
+        lease_until: i64::MAX,
+        expires_at: begin.expires_at,
+    };
+    if !intents::hold(&mut **tx, &claim, now_ms).await? {
+        let row = sqlx::query("SELECT state FROM intents WHERE claim = $1")
+            .bind(&begin.claim)
+            .fetch_optional(&mut **tx)
+            .await?;
+        let state: Option<String> = row.map(|row| row.try_get(0)).transpose()?;
+        return Ok(match state.as_deref() {
+            Some("settled" | "failed") => Begun::Spent,
+            _ => Begun::Held,
+        });
+    }
+    Ok(Begun::Yes)
+}
+
+/// A top-up has ended: requests without a key may have its payment, or never.
+async fn end_claim(tx: &mut Tx, id: &str, used_up: bool, now_ms: i64) -> Result<(), StoreError> {
+    // What has come in is the top-up's to tell of: for requests it is a payment that buys nothing.
+    let (state, error) = if used_up { ("failed", "topup") } else { ("released", "") };
+    sqlx::query("UPDATE intents SET state = $2, error = $3, ended_at = $4 WHERE holder = $1")
+        .bind(id)
+        .bind(state)
+        .bind(error)
+        .bind(now_ms)
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
 impl Books for Store {
     type Error = StoreError;
 
@@ -122,28 +189,15 @@ impl Books for Store {
         Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
-    async fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> Result<bool, StoreError> {
-        let begun = sqlx::query(
-            "UPDATE topups SET state = 'processing', claim = $2, payload = $3, requirements = $4, network = $5, payer = $6, lease_until = $7, \
-             attempts = 1 WHERE id = $1 AND state = 'created' AND expires_at > $8 \
-             AND NOT EXISTS (SELECT 1 FROM topups AS other WHERE other.claim = $2)",
-        )
-        .bind(id)
-        .bind(&begin.claim)
-        .bind(&begin.payload)
-        .bind(&begin.requirements)
-        .bind(&begin.network)
-        .bind(&begin.payer)
-        .bind(begin.lease_until)
-        .bind(now_ms)
-        .execute(&self.pool)
-        .await;
-        match begun {
-            Ok(done) => Ok(done.rows_affected() > 0),
-            // PostgreSQL's: the other one committed between our look and our write.
-            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
-            Err(error) => Err(error.into()),
+    async fn begin_settlement(&self, id: &str, begin: &Begin, now_ms: i64) -> Result<Begun, StoreError> {
+        let mut tx = self.begin().await?;
+        let begun = begin_settlement(&mut tx, id, begin, now_ms).await?;
+        if begun == Begun::Yes {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
         }
+        Ok(begun)
     }
 
     async fn resume_settlement(&self, id: &str, lease_until: i64, now_ms: i64) -> Result<bool, StoreError> {
@@ -196,12 +250,14 @@ impl Books for Store {
             now_ms,
         };
         post(&mut tx, &posting).await?;
+        end_claim(&mut tx, id, true, now_ms).await?;
         tx.commit().await?;
         Ok(true)
     }
 
     async fn fail_topup(&self, id: &str, error: &str, used_up: bool, now_ms: i64) -> Result<bool, StoreError> {
         let claim = if used_up { "claim" } else { "NULL" };
+        let mut tx = self.begin().await?;
         let failed = sqlx::query(&format!(
             "UPDATE topups SET state = 'failed', payload = '', error = $2, lease_until = 0, ended_at = $3, claim = {claim} \
              WHERE id = $1 AND state <> 'settled'"
@@ -209,8 +265,12 @@ impl Books for Store {
         .bind(id)
         .bind(error)
         .bind(now_ms)
-        .execute(&self.pool)
+        .execute(&mut *tx)
         .await?;
+        if failed.rows_affected() > 0 {
+            end_claim(&mut tx, id, used_up, now_ms).await?;
+        }
+        tx.commit().await?;
         Ok(failed.rows_affected() > 0)
     }
 

@@ -14,6 +14,8 @@ use base64::Engine as _;
 use k256::ecdsa::SigningKey;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use x402_envoy::evm::Nonce;
+use x402_envoy::replay::ClaimKey;
 use x402_envoy::x402::{Payment, Resource, decode};
 use x402_ledger::metrics::Metrics;
 use x402_ledger::payments::cipher::Cipher;
@@ -33,6 +35,8 @@ alloy_sol_types::sol! {
     }
 }
 
+/// The database's.
+pub const SECRET: [u8; 16] = [7; 16];
 const SELLER: Address = address!("0x90F79bf6EB2c4f870365E785982E1f101E93b906");
 const USDC: Address = address!("0x036CbD53842c5426634e7929541eC2318f3dCF7e");
 
@@ -45,8 +49,8 @@ pub fn payment(nonce: u8, amount: u64) -> Payment {
 
 /// The value of its header.
 pub fn header(nonce: u8, amount: u64) -> String {
-    let key = SigningKey::from_slice(&[7u8; 32]).unwrap();
-    let from = Address::from_raw_public_key(&key.verifying_key().to_sec1_point(false).as_bytes()[1..]);
+    let key = payer_key();
+    let from = payer(&key);
     let message = TransferWithAuthorization {
         from,
         to: SELLER,
@@ -73,6 +77,20 @@ pub fn header(nonce: u8, amount: u64) -> String {
         },
     });
     base64::engine::general_purpose::STANDARD.encode(payment.to_string())
+}
+
+/// What the payment of this nonce can spend once.
+pub fn claim(secret: &[u8; 16], nonce: u8) -> ClaimKey {
+    let (token, payer) = (USDC.to_string().parse().unwrap(), payer(&payer_key()).to_string().parse().unwrap());
+    ClaimKey::eip3009(secret, "eip155:84532", &token, &payer, &Nonce([nonce; 32]))
+}
+
+fn payer_key() -> SigningKey {
+    SigningKey::from_slice(&[7u8; 32]).unwrap()
+}
+
+fn payer(key: &SigningKey) -> Address {
+    Address::from_raw_public_key(&key.verifying_key().to_sec1_point(false).as_bytes()[1..])
 }
 
 /// What the facilitator does with a settlement.
@@ -104,6 +122,14 @@ pub struct Facilitator {
     pub amounts: Mutex<Vec<String>>,
     pub arrived: Notify,
     pub go: Notify,
+    at: Mutex<String>,
+}
+
+impl Facilitator {
+    /// Where it is.
+    pub fn url(&self) -> String {
+        self.at.lock().unwrap().clone()
+    }
 }
 
 async fn verify(Extract(facilitator): Extract<Arc<Facilitator>>) -> Json<Value> {
@@ -152,6 +178,7 @@ async fn settle(Extract(facilitator): Extract<Arc<Facilitator>>, Json(body): Jso
 pub async fn serve(facilitator: Arc<Facilitator>) -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
+    *facilitator.at.lock().unwrap() = format!("http://{address}");
     let supported = json!({"kinds": [{"x402Version": 2, "scheme": "exact", "network": "eip155:84532"}]});
     let router = Router::new()
         .route("/verify", post(verify))
@@ -176,7 +203,7 @@ pub fn ledger(store: Store, url: &str) -> Arc<Topups<Store>> {
         offers,
         facilitators,
         Cipher::new(&"ab".repeat(32)).unwrap(),
-        [7; 16],
+        SECRET,
         Metrics::default(),
     )
 }
