@@ -7,8 +7,9 @@ use x402_envoy::evm::{Address, keccak256};
 use x402_envoy::pricing::PayTo;
 use x402_envoy::x402::Network;
 
+use crate::payments::books::{State, Topup};
 use crate::payments::cipher::Cipher;
-use crate::payments::offers::{Offers, Priced};
+use crate::payments::offers::{Offers, Priced, dollars};
 use crate::store::{Intent, Stage, Store, StoreError};
 
 /// How many rows are read at a time.
@@ -159,10 +160,20 @@ pub async fn reconcile(
         moved: moved.len(),
         ..Report::default()
     };
-    for (id, transaction) in store.settled_topups(network.as_str()).await? {
-        report.known = report.known.saturating_add(1);
-        if moved.remove(&transaction.to_ascii_lowercase()).is_none() {
-            missing(&mut report, node, &format!("top-up {id}"), &transaction).await?;
+    let chain = Chain {
+        node,
+        cipher,
+        network,
+        from_block,
+    };
+    let mut after = String::new();
+    loop {
+        let page = store.topups_on(network.as_str(), &after, PAGE).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.id);
+        for topup in &page {
+            report.known = report.known.saturating_add(1);
+            compare_topup(&mut report, &mut moved, &chain, offers, topup).await?;
         }
     }
     let mut after = String::new();
@@ -170,9 +181,10 @@ pub async fn reconcile(
         let page = store.intents(&after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after.clone_from(&last.claim);
-        for intent in page.iter().filter(|intent| same(&intent.network, network)) {
+        // A top-up's is looked at as the top-up.
+        for intent in page.iter().filter(|intent| same(&intent.network, network) && !intent.is_topups()) {
             report.known = report.known.saturating_add(1);
-            compare(&mut report, &mut moved, node, cipher, intent, from_block).await?;
+            compare(&mut report, &mut moved, &chain, intent).await?;
         }
     }
     for (transaction, amount) in moved {
@@ -189,44 +201,89 @@ fn same(text: &str, network: &Network) -> bool {
         .is_ok_and(|found| found == *network)
 }
 
+/// What is asked about payments that are open.
+struct Chain<'a> {
+    node: &'a Node,
+    cipher: Option<&'a Cipher>,
+    network: &'a Network,
+    from_block: u64,
+}
+
+async fn compare_topup(
+    report: &mut Report,
+    moved: &mut BTreeMap<String, u128>,
+    chain: &Chain<'_>,
+    offers: &Offers,
+    topup: &Topup,
+) -> Result<(), ReconcileError> {
+    let name = format!("top-up {}", topup.id);
+    if topup.state != State::Settled {
+        return open(
+            report,
+            moved,
+            chain,
+            &name,
+            (&topup.id, topup.payload.as_deref().unwrap_or_default()),
+        )
+        .await;
+    }
+    let transaction = topup.transaction.as_deref().unwrap_or_default();
+    let Some(amount) = moved.remove(&transaction.to_ascii_lowercase()) else {
+        return missing(report, chain.node, &name, transaction).await;
+    };
+    // In whichever token: prices of what is not for sale any more are not known.
+    let prices = offers.of(topup.amount).unwrap_or_default();
+    let mut prices = prices
+        .iter()
+        .filter(|priced| priced.offer.asset.network == *chain.network)
+        .peekable();
+    if prices.peek().is_some() && !prices.any(|priced| priced.offer.amount.0 == amount) {
+        let credited = dollars(topup.amount);
+        report.differs.push(format!(
+            "{name}: credited with {credited}, and transaction {transaction} moved {amount}"
+        ));
+    }
+    Ok(())
+}
+
 async fn compare(
     report: &mut Report,
     moved: &mut BTreeMap<String, u128>,
-    node: &Node,
-    cipher: Option<&Cipher>,
+    chain: &Chain<'_>,
     intent: &Intent,
-    from_block: u64,
 ) -> Result<(), ReconcileError> {
     let name = format!("intent {}", intent.claim);
     match intent.stage {
         Stage::Settled => match moved.remove(&intent.transaction.to_ascii_lowercase()) {
-            None => missing(report, node, &name, &intent.transaction).await?,
+            None => missing(report, chain.node, &name, &intent.transaction).await?,
             Some(amount) if amount.to_string() != intent.amount => report.differs.push(format!(
                 "{name}: settled for {}, and transaction {} moved {amount}",
                 intent.amount, intent.transaction
             )),
             Some(_) => {}
         },
-        Stage::Unknown | Stage::Settling => {
-            let spent = used_by(node, cipher, intent, from_block).await?;
-            let Some(spent) = spent else {
-                let why = "its nonce cannot be asked for: only EIP-3009 has one, and X402_LEDGER_KEY opens the payload";
-                report.differs.push(format!("{name}: its settlement is open, and {why}"));
-                return Ok(());
-            };
-            report.differs.push(match spent {
-                Used::Not => format!("{name}: its settlement is open, and its nonce is not used"),
-                Used::By(transaction) if moved.remove(&transaction).is_some() => {
-                    format!("{name}: its settlement is open, and transaction {transaction} has paid it")
-                }
-                Used::By(transaction) => {
-                    format!("{name}: its settlement is open, and transaction {transaction} used its nonce without paying")
-                }
-                Used::Somewhere => format!("{name}: its settlement is open, and its nonce is used, in a block before those looked at"),
-            });
-        }
+        Stage::Unknown | Stage::Settling => open(report, moved, chain, &name, (&intent.claim, &intent.payload)).await?,
         Stage::Held | Stage::Failed | Stage::Released => {}
     }
+    Ok(())
+}
+
+/// A settlement whose outcome the ledger does not know.
+async fn open(
+    report: &mut Report,
+    moved: &mut BTreeMap<String, u128>,
+    chain: &Chain<'_>,
+    name: &str,
+    sealed: (&str, &str),
+) -> Result<(), ReconcileError> {
+    let why = match used_by(chain, sealed).await? {
+        None => "its nonce cannot be asked for: only EIP-3009 has one, and X402_LEDGER_KEY opens the payload".to_owned(),
+        Some(Used::Not) => "its nonce is not used".to_owned(),
+        Some(Used::By(transaction)) if moved.remove(&transaction).is_some() => format!("transaction {transaction} has paid it"),
+        Some(Used::By(transaction)) => format!("transaction {transaction} used its nonce without paying"),
+        Some(Used::Somewhere) => "its nonce is used, in a block before those looked at".to_owned(),
+    };
+    report.differs.push(format!("{name}: its settlement is open, and {why}"));
     Ok(())
 }
 
@@ -256,8 +313,8 @@ enum Used {
     Somewhere,
 }
 
-async fn used_by(node: &Node, cipher: Option<&Cipher>, intent: &Intent, from_block: u64) -> Result<Option<Used>, ReconcileError> {
-    let body = cipher.and_then(|cipher| cipher.open(&intent.claim, &intent.payload).ok());
+async fn used_by(chain: &Chain<'_>, (id, payload): (&str, &str)) -> Result<Option<Used>, ReconcileError> {
+    let body = chain.cipher.and_then(|cipher| cipher.open(id, payload).ok());
     let body: Option<Value> = body.and_then(|body| serde_json::from_slice(&body).ok());
     let found = body.as_ref().and_then(|body| {
         let signed = body.get("paymentPayload")?.get("payload")?.get("authorization")?;
@@ -276,17 +333,17 @@ async fn used_by(node: &Node, cipher: Option<&Cipher>, intent: &Intent, from_blo
         word(&from).trim_start_matches("0x"),
         nonce.trim_start_matches("0x")
     );
-    let state = node.ask("eth_call", json!([{"to": token, "data": data}, "latest"])).await?;
+    let state = chain.node.ask("eth_call", json!([{"to": token, "data": data}, "latest"])).await?;
     match state.as_str().and_then(amount) {
         Some(0) => return Ok(Some(Used::Not)),
         Some(_) => {}
         None => return Ok(None),
     }
     let filter = json!([{
-        "fromBlock": format!("{from_block:#x}"), "toBlock": "latest", "address": token,
+        "fromBlock": format!("{:#x}", chain.from_block), "toBlock": "latest", "address": token,
         "topics": [topic("AuthorizationUsed(address,bytes32)"), word(&from), nonce],
     }]);
-    let logs = node.ask("eth_getLogs", filter).await?;
+    let logs = chain.node.ask("eth_getLogs", filter).await?;
     let transaction = logs.pointer("/0/transactionHash").and_then(Value::as_str);
     Ok(Some(
         transaction.map_or(Used::Somewhere, |transaction| Used::By(transaction.to_ascii_lowercase())),

@@ -11,6 +11,8 @@
 
 #[path = "support/databases.rs"]
 mod databases;
+#[path = "support/node.rs"]
+mod node;
 #[path = "support/shared.rs"]
 mod shared;
 #[path = "support/payments.rs"]
@@ -22,13 +24,15 @@ use databases::Database;
 use sqlx::Row as _;
 use support::{Facilitator, Script, ledger, pay, payment, serve};
 use x402_envoy::replay::SHARED_SECRET;
-use x402_envoy::x402::Refusal;
+use x402_envoy::x402::{Network, Refusal};
 use x402_ledger::api::fund::{Funding, fund};
 use x402_ledger::api::webhook::{Applied, Event, apply};
 use x402_ledger::payments::books::{Books as _, State, Topup};
+use x402_ledger::payments::cipher::Cipher;
 use x402_ledger::payments::claims::{Claims, Holder};
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Topups};
+use x402_ledger::reconcile::{Node, reconcile};
 use x402_ledger::store::{Filter, Kind, Store};
 
 on_both!(
@@ -48,6 +52,7 @@ on_both!(
     what_buys_a_request_tops_nothing_up,
     races_of_a_key_and_none_are_settled_once,
     what_was_claimed_by_another_name_is_still_known,
+    top_ups_are_compared_with_the_chain,
 );
 
 async fn world(database: &Database, script: &[Script]) -> (Arc<Facilitator>, Books, Arc<Topups<Store>>) {
@@ -513,4 +518,53 @@ async fn what_was_claimed_by_another_name_is_still_known(database: Database) {
         (books.credits().await, *facilitator.settle_calls.lock().unwrap()),
         (one(1_000_000), 1)
     );
+}
+
+async fn top_ups_are_compared_with_the_chain(database: Database) {
+    let (facilitator, books, topups) = world(
+        &database,
+        &[Script::Settle, Script::Settle, Script::Settle, Script::Fail, Script::Fail],
+    )
+    .await;
+    // More than is inferred, so that two stay open.
+    let amounts = [1_000_000, 5_000_000, 1_000_000, 5_000_000, 5_000_000];
+    for (nonce, amount) in (1..).zip(amounts) {
+        pay(&topups, "a", &payment(nonce, amount)).await;
+    }
+    assert_eq!(books.credits().await.len(), 3);
+    // The facilitator's transactions are named for their nonces.
+    let transaction = |nonce: u8| format!("0x{}", format!("{nonce:02x}").repeat(32));
+    let chain = node::Chain {
+        // The third one never came in, the second one too little; the fourth has, and the fifth has not. Another one is nobody's.
+        transfers: vec![
+            (transaction(1), 1_000_000),
+            (transaction(2), 4_000_000),
+            (transaction(4), 5_000_000),
+            (transaction(9), 7),
+        ],
+        used: vec![(transaction(4), transaction(4))],
+    };
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let network = Network::parse("eip155:84532").unwrap();
+    let cipher = Cipher::new(&"ab".repeat(32)).unwrap();
+    let node = Node::new(&node::node(chain).await, http);
+    let offers = topups.offers();
+    let report = reconcile(&database.store, offers, Some(&cipher), &network, &node, 5).await.unwrap();
+    assert_eq!((report.known, report.moved), (5, 4));
+    let mut told: Vec<String> = report
+        .differs
+        .iter()
+        .map(|line| line.split_once(": ").unwrap().1.to_owned())
+        .collect();
+    told.sort();
+    let mut expected = [
+        format!("credited with 5.00, and transaction {} moved 4000000", transaction(2)),
+        format!("the chain has no transaction {}", transaction(3)),
+        format!("its settlement is open, and transaction {} has paid it", transaction(4)),
+        "its settlement is open, and its nonce is not used".to_owned(),
+        "7 came in, and the ledger knows nothing of it".to_owned(),
+    ];
+    expected.sort();
+    assert_eq!(told, expected, "{:?}", report.differs);
+    assert_eq!(*facilitator.settle_calls.lock().unwrap(), 5);
 }

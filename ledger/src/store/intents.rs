@@ -112,6 +112,13 @@ pub struct Intent {
     pub expires_at: i64,
 }
 
+impl Intent {
+    /// Whether a top-up has it, or has had it last, and not a request.
+    pub fn is_topups(&self) -> bool {
+        self.holder.starts_with("pi_")
+    }
+}
+
 const INTENT: &str = "SELECT claim, holder, state, delivered, facilitator, network, scheme, payer, amount, used, payload, answer, transaction_id, \
                       error, attempts, lease_until, expires_at, identity FROM intents";
 

@@ -51,17 +51,20 @@ impl Store {
         row.as_ref().map(topup).transpose()
     }
 
-    /// Ids and transactions of all that were settled on a network.
+    /// All that were settled on a network, or may be, by id; those after one.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn settled_topups(&self, network: &str) -> Result<Vec<(String, String)>, StoreError> {
-        let rows = sqlx::query("SELECT id, transaction_id FROM topups WHERE state = 'settled' AND network = $1 ORDER BY id")
+    pub async fn topups_on(&self, network: &str, after: &str, limit: i64) -> Result<Vec<Topup>, StoreError> {
+        let sql = format!("{TOPUP} WHERE state IN ('processing', 'unknown', 'settled') AND network = $1 AND id > $2 ORDER BY id LIMIT $3");
+        let rows = sqlx::query(&sql)
             .bind(network)
+            .bind(after)
+            .bind(limit)
             .fetch_all(&self.pool)
             .await?;
-        rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+        rows.iter().map(topup).collect()
     }
 
     /// Fails what was asked for and never paid; gives back how many there were.
