@@ -1,7 +1,10 @@
 """Prepaid credits on a real Envoy with the real ledger, on both of its databases: what it is asked, what the backend gets, what is charged."""
 
 import copy
+import csv
+import io
 import json
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Iterator
 
@@ -386,6 +389,82 @@ def test_off_is_as_if_it_were_not_there(worlds, ledger):
     assert world.backend.one(answer.test_id).header("authorization") == f"Bearer {key}"
     assert len(ledger.calls) == before
     assert not world.envoy.metrics(r"^x402_(reservations|captures|spent)")
+
+
+def test_the_journal_by_pages_by_filters_and_as_a_table(ledger):
+    """Of one tenant, whatever is asked for with its key; the command has the same."""
+    service, account, other = ledger.service, ledger.account(), ledger.account(7_000_000)
+    reasons = ["plain", "a, b", 'say "x"', "two\nlines", "=1+1"]
+    for number, reason in enumerate(reasons):
+        service.admin("POST", f"/tenants/{account.tenant}/adjustments",
+                      {"amount": f"{number + 1}.00", "reference": f"{account.tenant}-{number}", "reason": reason})
+        time.sleep(0.002)
+
+    def asked(query="", status=200):
+        found, headers, said = service.call("GET", f"/v1/billing/transactions?{query}", headers=dict(bearer(account.key)))
+        assert found == status, said
+        return headers, said
+
+    rows = asked()[1]["data"]
+    assert [row["payment"] for row in rows] == reasons[::-1] and [row["amount"] for row in rows] == ["5.00", "4.00", "3.00", "2.00", "1.00"]
+    assert [row["balance_after"] for row in rows] == ["15.00", "10.00", "6.00", "3.00", "1.00"]
+    assert {(row["tenant"], row["kind"], row["debit"], row["credit"]) for row in rows} == {(account.tenant, "adjustment", "adjustments", "available")}
+
+    pages, before = [], ""
+    while before is not None:
+        page = asked(f"limit=2{before and f'&before={before}'}")[1]
+        pages.append(page["data"])
+        assert page["has_more"] == (page["next"] is not None)
+        before = page["next"]
+    assert [len(page) for page in pages] == [2, 2, 1] and sum(pages, []) == rows
+    middle = rows[2]
+    for query, expected in ((f"reference={middle['reference']}", [middle]), ("kind=adjustment", rows), ("kind=usage", []),
+                            (f"since={middle['created_at']}", rows[:3]), (f"until={middle['created_at']}", rows[3:]),
+                            (f"since={middle['created_at']}&limit=1", rows[:1]), (f"tenant={other.tenant}", rows)):
+        assert asked(query)[1]["data"] == expected, query
+    for wrong in ("limit=0", "limit=1001", "limit=x", "kind=nothing", "format=xml"):
+        asked(wrong, 400)
+
+    tables, before = "", ""
+    while before is not None:
+        headers, said = asked(f"format=csv&limit=2{before and f'&before={before}'}")
+        tables += said["text"] if not tables else said["text"].split("\r\n", 1)[1]
+        before = headers["x-next"] or None
+    read = list(csv.DictReader(io.StringIO(tables, newline="")))
+    # What a table program would take for a formula is a text.
+    assert [row["payment"] for row in read] == [reason if reason[0] != "=" else f"'{reason}" for reason in reasons[::-1]]
+    assert [{**row, "payment": ""} for row in read] == [{**{name: str(value) for name, value in row.items()}, "payment": ""} for row in rows]
+    assert export(service, "--tenant", account.tenant) == read
+    assert export(service, "--tenant", account.tenant, "--since", str(middle["created_at"]), "--until", str(rows[0]["created_at"])) == read[1:3]
+    assert {row["tenant"] for row in export(service)} >= {account.tenant, other.tenant}
+
+
+def export(service, *words):
+    """What the command prints, read."""
+    return list(csv.DictReader(io.StringIO(service.command("export", *words), newline="")))
+
+
+def test_nobody_is_let_in_with_anothers_token(ledger):
+    """Every path of the API, as it describes itself."""
+    service, account = ledger.service, ledger.account(1_000_000)
+    tokens = {"data_path": service.token, "admin": service.env["X402_LEDGER_ADMIN_TOKEN"], "api_key": account.key}
+    described, protected = service.call("GET", "/openapi.json")[2], set()
+    for path, methods in described["paths"].items():
+        for method, operation in methods.items():
+            if method == "parameters":
+                continue
+            [needed] = [name for one in operation.get("security", []) for name in one] or [None]
+            if needed is None:
+                assert path in ("/v1/billing/x402/webhook", "/healthz", "/readyz", "/metrics"), path
+                continue
+            protected.add(path)
+            sent = {"method": method.upper(), "body": None if method == "get" else {},
+                    "path": path.replace("{tenant}", account.tenant).replace("{key}", "key_none").replace("{facilitator}", "0")}
+            for name, token in [*tokens.items(), ("nobody", "x" * 40), ("none", "")]:
+                status, headers, said = service.call(**sent, headers=dict(bearer(token)) if token else {})
+                assert (status == 401) == (name != needed), (path, method, name, status, said)
+                assert status != 401 or headers["www-authenticate"] == "Bearer"
+    assert len(protected) > 12 and account.balance == 1_000_000
 
 
 def test_it_is_counted(world, ledger):
