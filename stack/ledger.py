@@ -102,6 +102,14 @@ class Ledger:
         assert done.returncode == 0, f"{done.stdout}{done.stderr}"
         return done.stdout
 
+    def stored(self) -> bytes:
+        """All that the database holds: the bytes of SQLite's files, or a dump."""
+        if self.database.startswith("sqlite:"):
+            file = Path(self.database.removeprefix("sqlite:"))
+            parts = [Path(f"{file}{ending}") for ending in ("", "-wal", "-shm")]
+            return b"".join(part.read_bytes() for part in parts if part.exists())
+        return subprocess.run([binaries() / "pg_dump", "--dbname", self.database, "--inserts"], capture_output=True, check=True).stdout
+
     def sql(self, statements: str) -> None:
         """Past the service, as an operator could. It must not hold anything meanwhile."""
         if self.database.startswith("sqlite:"):

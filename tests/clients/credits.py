@@ -18,7 +18,6 @@ from typing import Any
 
 from stack.envoy import Envoy, cluster, gateway as envoy_config, route
 from stack.ledger import Account, Json, Ledger
-from stack.postgres import binaries
 from stack.process import free_port, wait_until
 
 from .world import BASE_SEPOLIA, CLIENTS, PRICE, Result, pay
@@ -151,15 +150,6 @@ class Shop:
         body, moment = json.dumps(event).encode(), int(time.time()) - age
         mac = hmac.new((secret or self.ledger.webhook_secret).encode(), f"{moment}.".encode() + body, hashlib.sha256)
         return body, f"t={moment},v1={mac.hexdigest()}"
-
-    def stored(self) -> bytes:
-        """All that the database holds: the bytes of SQLite's files, or a dump."""
-        if self.ledger.database.startswith("sqlite:"):
-            file = Path(self.ledger.database.removeprefix("sqlite:"))
-            parts = [Path(f"{file}{ending}") for ending in ("", "-wal", "-shm")]
-            return b"".join(part.read_bytes() for part in parts if part.exists())
-        done = subprocess.run([binaries() / "pg_dump", "--dbname", self.ledger.database, "--inserts"], capture_output=True, check=True)
-        return done.stdout
 
     def stop(self) -> None:
         """Ends it; its books are right."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from .client import Response
 from .payments import Payment
 from .world import World
@@ -69,3 +71,16 @@ def paid(world: World, answer: Response, payment: Payment, header: str | None = 
     assert world.reached(answer) == 1
     assert world.count(payment, "settle") == 1
     return answer
+
+
+def leaks(text: str, content: bytes) -> bool:
+    """Whether a text is there, as it is, in base64 wherever that begins, or as bytes."""
+    forms = [text.encode(), text.encode().hex().encode()]
+    for before in range(3):
+        # What depends on the characters around it is left out.
+        encoded = base64.b64encode(b"x" * before + text.encode())
+        forms.append(encoded[4 if before else 0:len(encoded) // 4 * 4 - 4])
+    if all(letter in "0123456789abcdef" for letter in text):
+        forms.append(bytes.fromhex(text))
+    lower = content.lower()
+    return any(form in content for form in forms) or text.lower().encode() in lower

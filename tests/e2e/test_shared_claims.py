@@ -1,6 +1,8 @@
 """A fleet shares its claims by the ledger: each payment is one request's, whichever Envoy it comes to, and whoever dies."""
 
+import json
 import os
+import secrets
 import signal
 from collections import Counter
 from typing import Iterator
@@ -11,8 +13,8 @@ from stack.envoy import cluster
 from stack.ledger import Ledger as Service
 from stack.postgres import Postgres
 
-from .checks import alive, paid, refused, unpaid
-from .facilitator import refuse, reply
+from .checks import alive, leaks, paid, refused, unpaid
+from .facilitator import refuse, reply, spends, transaction_of
 from .metered import ASKS, TEXT, USED, answers, event, streams, terms
 from .metered import receipt as last_receipt
 from .test_claims import all_at_once
@@ -235,9 +237,39 @@ def test_a_ledger_that_is_killed(fleet):
     paid(fleet.one, fleet.one.call("/paid", payment=other), other)
 
 
-def test_signatures_are_nowhere(fleet):
-    payment = fleet.one.payment("/paid")
-    paid(fleet.one, fleet.one.call("/paid", payment=payment), payment)
-    signature = payment.payload["signature"]
-    for log in (fleet.service.logs(), fleet.one.envoy.log()):
-        assert signature not in log and signature[2:] not in log and fleet.service.token not in log
+def test_what_was_said_and_signed_is_nowhere(fleet):
+    """No prompt, completion, query or key of a client's goes further than Envoy, and no signature outlives its settlement."""
+    prompt, completion, query, key = (f"canary{secrets.token_hex(12)}" for _ in range(4))
+    body = json.dumps({**json.loads(ASKS["body"]), "messages": [{"role": "user", "content": prompt}]}).encode()
+    asks = {**ASKS, "body": body, "headers": [*ASKS["headers"], ("authorization", f"Bearer {key}")]}
+    path = f"/metered?q={query}"
+    payment = fleet.one.payment(path, **asks)
+    exchange, test_id = fleet.one.open(path, "POST", asks["headers"], payment, does=streams(event(completion), event(TEXT[1])), body=body)
+    assert exchange.head()[0] == 200
+    # While it is held, what was signed is sealed.
+    places = {"the database meanwhile": fleet.service.stored()}
+    fleet.one.backend.gate(test_id).release()
+    delivered = b""
+    while part := exchange.read():
+        delivered += part
+    exchange.close()
+    assert completion.encode() in delivered
+    eventually(lambda: fleet.one.count(payment, "settle") == 1, "it is settled")
+    found = eventually(lambda: (answer := fleet.two.call(path, payment=payment, **asks)).status != 409 and answer, "it is delivered")
+    unpaid(fleet.two, found, 402, "nonce_already_used")
+    seen = fleet.one.backend.one(test_id)
+    assert prompt.encode() in seen.body and seen.header("authorization") == f"Bearer {key}"
+
+    told = b"".join(repr(vars(call.request)).encode() for call in fleet.one.facilitator.calls(payment.payload))
+    places |= {"the database": fleet.service.stored(), "the ledger's log": fleet.service.logs().encode(),
+               "Envoy's log": fleet.one.envoy.log().encode(), "what the facilitator was told": told}
+    signature = payment.payload["signature"][2:]
+    holds = next(claim for claim in fleet.service.command("intents").splitlines() if transaction_of(spends(payment.payload)) in claim).split(",")[0]
+    # These are looked for where they are, so that nothing is found because nothing was looked at.
+    for place, known in (("the database", holds), ("the database meanwhile", holds), ("the ledger's log", "listening"), ("Envoy's log", "x402"),
+                         ("what the facilitator was told", signature)):
+        assert known.encode() in places[place], (place, known)
+    said = {"the prompt": prompt, "the completion": completion, "the query": query, "the key": key, "Envoy's token": fleet.service.token}
+    for place, content in places.items():
+        texts = said if place == "what the facilitator was told" else {**said, "the signature": signature}
+        assert [name for name, text in texts.items() if leaks(text, content)] == [], f"in {place}"
