@@ -88,9 +88,12 @@ class Shop:
 
     def __init__(self, directory: Path, backend: int, facilitator: str, pay_to: str, database: str | None = None, **credits: Any) -> None:
         """`facilitator` is a URL; `credits` that section of the ledger's configuration."""
+        # What the facilitator knows the ledger by.
+        self.facilitator_key = f"of-the-facilitator-{directory.name}-{free_port()}"
         self.ledger = Ledger(directory, {
             "pay_to": {"eip155": pay_to}, "accept": [OFFER], "credits": credits,
-            "facilitators": [{"url": facilitator, "verify_timeout": "10s", "settle_timeout": "30s"}],
+            "facilitators": [{"url": facilitator, "verify_timeout": "10s", "settle_timeout": "30s",
+                              "headers": {"authorization": f"Bearer {self.facilitator_key}"}}],
         }, database, log="debug")
         # Every key that was made here.
         self.keys: list[str] = []

@@ -422,11 +422,12 @@ def test_what_was_said_and_who_said_it_is_kept_nowhere(shop: Shop, wire: Wire, o
     # These are looked for where they are, so that nothing is found because nothing was looked at.
     for place, known in (("the database", account.tenant), ("the database", transaction), ("the ledger's log", topup),
                          ("Envoy's access log", COMPLETIONS), ("Envoy's log", "x402"), ("the facilitator's log", transaction),
-                         ("what the facilitator was told", payment.payload["signature"])):
+                         ("what the facilitator was told", payment.payload["signature"]), ("what the facilitator was told", shop.facilitator_key)):
         assert known.encode() in places[place], (place, known)
-    secret = {"the prompt": canary, "the completion": ANSWER, "Envoy's token": shop.ledger.token,
-              **{f"key {number}": key for number, key in enumerate(shop.keys)}}
-    signatures = {}
+    secret = {"the prompt": canary, "the completion": ANSWER, **{f"key {number}": key for number, key in enumerate(shop.keys)},
+              **{name: shop.ledger.env[f"X402_LEDGER_{name}"] for name in ("TOKEN", "ADMIN_TOKEN", "WEBHOOK_SECRET", "KEY")}}
+    # Of these the facilitator is told.
+    signatures = {"the facilitator's key": shop.facilitator_key}
     for name, one in (("payment", payment), ("funding", funding), ("unfit", unfit)):
         [(_, header)] = one.headers()
         assert leaks(one.payload["signature"], header.encode())
