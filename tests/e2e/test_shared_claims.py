@@ -24,6 +24,8 @@ from .world import BASE, MAIN, UPTO, World, changed, price
 ROUTES = [
     {"name": "paid", "match": {"path": "/paid"}, "price": price("0.01"), "accept": [BASE]},
     {"name": "upfront", "match": {"path": "/upfront"}, "price": price("0.01"), "accept": [BASE], "flow": "upfront"},
+    # As much as a tier of top-ups.
+    {"name": "dollar", "match": {"path": "/dollar"}, "price": price("1"), "accept": [BASE]},
     {"name": "free", "match": {"path": "/free"}, "price": "free"},
     terms("/metered"),
 ]
@@ -219,6 +221,29 @@ def test_a_client_that_leaves_is_served_again_by_the_same(fleet):
     unpaid(fleet.two, found, 402, "nonce_already_used")
     again = eventually(lambda: (answer := fleet.one.call("/paid", payment=payment)).status == 200 and answer, "it is served again")
     assert again.receipt["success"] is True and fleet.one.count(payment, "settle") == 1
+
+
+def test_a_payment_with_a_key_and_without_one(fleet):
+    """Whoever is first has it: the ledger knows a top-up's payment by the same name as the filter does."""
+    entry = {"cluster": "ledger", "url": "http://ledger.test", "headers": {"authorization": f"Bearer {fleet.service.token}"}}
+    world, account = fleet.envoy("keys", access={"credits": {"enabled": True}}, ledger=entry), fleet.service.account()
+    key = [("authorization", f"Bearer {account.key}")]
+
+    payment = world.payment("/dollar")
+    exchange, test_id = world.open("/dollar", payment=payment, does={"hold": True})
+    eventually(lambda: world.backend.requests(test_id), "the backend is at work")
+    answer = world.call("/dollar", headers=key, payment=payment)
+    assert (answer.status, answer.json()["error"]["code"]) == (409, "payment_in_use") and world.reached(answer) == 0
+    exchange.close()
+    served = eventually(lambda: (found := world.call("/dollar", headers=key, payment=payment)).status != 409 and found, "it is given back")
+    assert served.status == 200 and account.funded == 1_000_000
+    unpaid(world, world.call("/dollar", payment=payment), 402, "nonce_already_used")
+
+    other = world.payment("/dollar")
+    paid(world, world.call("/dollar", payment=other), other)
+    answer = world.call("/dollar", headers=key, payment=other)
+    assert (answer.status, answer.json()["error"]["code"]) == (402, "nonce_already_used") and world.reached(answer) == 0
+    assert account.funded == 1_000_000 and world.count(payment, "settle") == world.count(other, "settle") == 1
 
 
 def test_a_ledger_that_is_killed(fleet):
