@@ -46,6 +46,7 @@ on_both!(
     a_request_that_left_while_it_was_settled_holds_nothing,
     a_request_that_has_ended_holds_nothing_whatever_comes_late,
     of_an_end_and_a_call_at_once_nothing_is_held,
+    of_an_end_and_a_settlement_at_once_the_next_one_has_it,
     what_has_ended_is_forgotten_in_time,
 );
 
@@ -480,7 +481,7 @@ async fn a_request_that_has_ended_holds_nothing_whatever_comes_late(database: Da
 
 async fn of_an_end_and_a_call_at_once_nothing_is_held(database: Database) {
     let world = world(&database, &[]).await;
-    for request in 1..=60u8 {
+    for request in 1..=30u8 {
         let asking = tokio::spawn({
             let claims = world.claims.clone();
             async move { claims.verify(0, &holder(1, request), body(1, "exact", "10000")).await }
@@ -489,6 +490,24 @@ async fn of_an_end_and_a_call_at_once_nothing_is_held(database: Database) {
         asking.await.unwrap().unwrap();
         assert_eq!(world.intent(1).await.stage, Stage::Released, "{request}");
     }
+}
+
+async fn of_an_end_and_a_settlement_at_once_the_next_one_has_it(database: Database) {
+    let world = world(&database, &[]).await;
+    for n in 1..=20u8 {
+        assert!(valid(&world.verify(n, n).await));
+        let settling = tokio::spawn({
+            let claims = world.claims.clone();
+            async move { claims.settle(0, &holder(n, n), body(n, "exact", "10000")).await }
+        });
+        // Its end is heard sooner or later.
+        tokio::time::sleep(std::time::Duration::from_micros(u64::from(n) * 300)).await;
+        database.store.end_request(&hex(n), 1).await.unwrap();
+        settling.await.unwrap().unwrap();
+        assert!(valid(&world.verify(n, 100 + n).await), "{n}: {:?}", world.intent(n).await);
+        assert_eq!(world.settle(n, 100 + n).await.1["success"], true);
+    }
+    assert_eq!((world.moved(), world.settle_calls()), (20, 20));
 }
 
 async fn what_has_ended_is_forgotten_in_time(database: Database) {

@@ -223,6 +223,24 @@ def test_a_client_that_leaves_is_served_again_by_the_same(fleet):
     assert again.receipt["success"] is True and fleet.one.count(payment, "settle") == 1
 
 
+@pytest.mark.parametrize("outcome", ["released", "pending"])
+def test_the_end_of_a_request_that_comes_before_what_it_asked(fleet, outcome):
+    """Whatever of it comes late moves nothing, and holds nothing."""
+    payment, name = fleet.one.payment("/paid"), secrets.token_hex(16)
+    claim = secrets.token_hex(16)
+    token = {"authorization": f"Bearer {fleet.service.token}"}
+    body = {"x402Version": 2, "paymentPayload": payment.v2, "paymentRequirements": payment.offer}
+
+    def asked(what: str, body: dict, request: str = name) -> tuple:
+        late = {**token, "x-x402-intent": f"{request};claim={claim};until=1900000000"}
+        return fleet.service.call("POST", f"/internal/v1/facilitators/0/{what}", body, late)
+
+    assert asked("report", {"intent": name, "outcome": outcome})[0] == 404
+    assert asked("settle", body)[2]["errorReason"] == asked("verify", body)[2]["invalidReason"] == "ledger_payment_in_use"
+    assert not fleet.one.facilitator.calls(payment.payload)
+    assert asked("verify", body, secrets.token_hex(16))[2]["isValid"] is True
+
+
 def test_a_payment_with_a_key_and_without_one(fleet):
     """Whoever is first has it: the ledger knows a top-up's payment by the same name as the filter does."""
     entry = {"cluster": "ledger", "url": "http://ledger.test", "headers": {"authorization": f"Bearer {fleet.service.token}"}}

@@ -139,9 +139,9 @@ pub(super) async fn report(
     let asked: ReportBody = read(&body)?;
     let (store, now) = (&app.store, now_ms());
     let known = match asked.outcome {
-        ReportOutcome::Released => store.end_request(&asked.intent, now).await?,
+        // A settlement that was given up may yet come: it would pay for nothing that anybody waits for.
+        ReportOutcome::Released | ReportOutcome::Pending => store.end_request(&asked.intent, now).await?,
         ReportOutcome::Delivered => store.deliver_intent(&asked.intent).await?,
-        ReportOutcome::Pending => store.leave_intent(&asked.intent).await?,
         ReportOutcome::Used | ReportOutcome::Due => {
             if asked.amount.is_empty() || asked.amount.len() > 78 || !asked.amount.bytes().all(|byte| byte.is_ascii_digit()) {
                 return Err(Failure::invalid("invalid_amount", "amount has to be decimal digits"));

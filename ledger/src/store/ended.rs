@@ -8,7 +8,8 @@ const LATE_MS: i64 = 3_600_000;
 const BATCH: i64 = 1_000;
 
 impl Store {
-    /// A request has ended without settling: it gives back what it has, and has nothing any more. Whether it had something.
+    /// A request has ended, and waits for no settlement: it gives back what was not sent, leaves the rest to whoever comes next, and has nothing
+    /// any more. Whether it had something.
     ///
     /// # Errors
     ///
