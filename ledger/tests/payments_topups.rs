@@ -18,6 +18,7 @@ mod shared;
 #[path = "support/payments.rs"]
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use databases::Database;
@@ -363,7 +364,8 @@ async fn two_who_pay_the_same_intent_at_once(database: Database) {
 }
 
 async fn races_of_webhook_and_payment_are_credited_once(database: Database) {
-    let (_, books, topups) = world(&database, &[]).await;
+    let (facilitator, books, topups) = world(&database, &[]).await;
+    let mut won = BTreeMap::new();
     for round in 1..=100u8 {
         let headers: &[(&[u8], &[u8])] = &[];
         let mut funding = Funding {
@@ -380,23 +382,50 @@ async fn races_of_webhook_and_payment_are_credited_once(database: Database) {
             serde_json::from_value(serde_json::json!({"id": "evt_1", "type": "payment_intent.succeeded", "data": data})).unwrap()
         };
         assert_eq!(apply(&database.store, &event("2.00"), 0).await.unwrap(), Applied::OtherAmount);
-        let said = tokio::spawn({
-            let (database, event) = (database.clone(), event("1.00"));
+        // Before it is paid; while it is settled, before the facilitator's answer or with it; when it is settled.
+        let when = round % 4;
+        let said = {
+            let (database, event, facilitator) = (database.clone(), event("1.00"), facilitator.clone());
             async move {
-                [
+                if when == 1 || when == 2 {
+                    facilitator.arrived.notified().await;
+                }
+                if when == 2 {
+                    facilitator.go.notify_one();
+                }
+                let said = [
                     apply(&database.store, &event, 0).await.unwrap(),
                     apply(&database.store, &event, 0).await.unwrap(),
-                ]
+                ];
+                if when == 1 {
+                    facilitator.go.notify_one();
+                }
+                said
             }
-        });
+        };
+        if when == 1 || when == 2 {
+            facilitator.script.lock().unwrap().push_back(Script::Wait);
+        }
         let header = support::header(round, 1_000_000);
         let headers = [(&b"payment-signature"[..], header.as_bytes())];
         (funding.intent, funding.headers) = (Some(id), &headers);
-        fund(&topups, &funding).await.unwrap();
-        assert_eq!(said.await.unwrap(), [Applied::Done; 2]);
+        let said = if when == 3 {
+            fund(&topups, &funding).await.unwrap();
+            said.await
+        } else {
+            let said = tokio::spawn(said);
+            fund(&topups, &funding).await.unwrap();
+            said.await.unwrap()
+        };
+        assert_eq!(said, [Applied::Done; 2]);
         assert_eq!(fund(&topups, &funding).await.unwrap().status, 200);
+        let by = database.store.topup(id).await.unwrap().unwrap().transaction.unwrap();
+        *won.entry((when, by == "0x1")).or_insert(0) += 1;
         assert_eq!(books.credits().await.len(), usize::from(round));
     }
+    // What the webhook says first is what is kept, though the money moves.
+    assert_eq!((won[&(1, true)], won[&(3, false)]), (25, 25), "{won:?}");
+    assert!(facilitator.moved.lock().unwrap().len() >= 75);
 }
 
 /// The same payments without a key, at a ledger of the fleet.
