@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,22 @@ from .process import Process, free_port
 
 Json = dict[str, Any]
 MICROS = 1_000_000
+DESCRIPTION = tools.ROOT / "docs" / "ledger.openapi.json"
+
+
+@cache
+def _templates() -> list[tuple[list[str], Json]]:
+    return [(path.split("/"), methods) for path, methods in json.loads(DESCRIPTION.read_text())["paths"].items()]
+
+
+def is_described(method: str, path: str, status: int) -> bool:
+    """Whether the API's description has such an answer."""
+    parts = path.split("?")[0].split("/")
+    for names, methods in _templates():
+        if len(names) == len(parts) and all(name == part or name.startswith("{") for name, part in zip(names, parts)):
+            return str(status) in methods[method.lower()]["responses"]
+    # The description itself, and what there is not.
+    return (path, status) == ("/openapi.json", 200) or status == 404
 
 
 def token_file(path: Path, token: str) -> Path:
@@ -86,6 +103,7 @@ class Ledger:
             answer = error
         with answer:
             text = answer.read()
+            assert is_described(method, path, answer.status), (method, path, answer.status, text)
             found = {name.lower(): value for name, value in answer.headers.items()}
             return answer.status, found, json.loads(text) if found.get("content-type") == "application/json" else {"text": text.decode()}
 

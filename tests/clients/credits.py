@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stack.envoy import Envoy, cluster, gateway as envoy_config, route
-from stack.ledger import Account, Json, Ledger
+from stack.ledger import Account, Json, Ledger, is_described
 from stack.process import free_port, wait_until
 
 from .world import BASE_SEPOLIA, CLIENTS, PRICE, Result, pay
@@ -128,9 +128,13 @@ class Shop:
         if payment is not None:
             fields += payment.headers()
         if body is None:
-            return call(self.envoy.port, "GET", path, fields)
-        data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
-        return call(self.envoy.port, "POST", path, [("content-type", "application/json"), *fields], data)
+            answer = call(self.envoy.port, "GET", path, fields)
+        else:
+            data = body if isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
+            answer = call(self.envoy.port, "POST", path, [("content-type", "application/json"), *fields], data)
+        # These the ledger answers itself.
+        assert not path.startswith("/v1/billing") or is_described("GET" if body is None else "POST", path, answer.status), answer
+        return answer
 
     def client(self, payer: str, account: Account, body: str = CHAT, path: str = COMPLETIONS, script: str = "fetch.mjs", cap: str | None = None,
                **environment: str) -> Result:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import Any
 
-from stack.ledger import Account, Ledger as Service
+from stack.ledger import Account, Ledger as Service, is_described
 
 from .wire import Answer, Journal, Loop, Request, Server
 
@@ -47,6 +47,7 @@ class Ledger(Server):
             await answer.whole(self.status, [], b'{"error":"disk full"}')
             return
         said = await self.ask(request, path)
+        assert is_described(request.method, path.decode(), said[0]), (path, said)
         if self.loses_leases > 0 and what == "reserve" and "lease" in json.loads(request.body):
             self.loses_leases -= 1
             said = (self.status, [], b'{"error":"disk full"}')

@@ -1,6 +1,7 @@
 //! `/admin/v1`: tenants, keys and adjustments, with a token of its own.
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -251,15 +252,17 @@ pub(crate) fn signed_micros(text: &str) -> Option<i64> {
 /// The whole journal, the latest first.
 #[utoipa::path(get, path = "/admin/v1/transactions", tag = "admin", params(transactions::Query, TenantQuery), security(("admin" = [])), responses(
     (status = 200, body = transactions::Page),
+    (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
 ))]
 pub(super) async fn list(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(query): Query<transactions::Query>,
-    Query(of): Query<TenantQuery>,
+    query: Result<Query<transactions::Query>, QueryRejection>,
+    of: Result<Query<TenantQuery>, QueryRejection>,
 ) -> Result<Response<Body>, Failure> {
     app.tokens.admin(&headers)?;
+    let (Query(query), Query(of)) = (query?, of?);
     transactions::page(&app.store, of.tenant, query).await
 }
 

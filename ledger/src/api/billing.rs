@@ -1,6 +1,7 @@
 //! `/v1/billing`: what tenants ask for themselves, and the webhook. The tenant is the API key's, whatever a body says.
 
 use axum::body::{Body, Bytes};
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, Response, StatusCode};
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,7 @@ pub(super) struct FundBody {
     (status = 400, body = ErrorBody),
     (status = 401, body = ErrorBody),
     (status = 404, body = ErrorBody, description = "no such intent of this tenant"),
+    (status = 409, description = "another request is settling this payment, or has it"),
     (status = 503, body = ErrorBody, description = "the payment may have been settled: send the same one again"),
 ))]
 pub(super) async fn fund(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response<Body>, Failure> {
@@ -161,9 +163,10 @@ pub(super) async fn balance(State(app): State<App>, headers: HeaderMap) -> Resul
 pub(super) async fn list(
     State(app): State<App>,
     headers: HeaderMap,
-    Query(query): Query<transactions::Query>,
+    query: Result<Query<transactions::Query>, QueryRejection>,
 ) -> Result<Response<Body>, Failure> {
     let tenant = auth::tenant(&app, &headers).await?;
+    let Query(query) = query?;
     transactions::page(&app.store, Some(tenant), query).await
 }
 
@@ -179,6 +182,7 @@ pub(super) struct Received {
     (status = 400, body = ErrorBody, description = "not signed, signed too long ago, or not to be read"),
     (status = 404, body = ErrorBody, description = "no such intent, or no secret is configured"),
     (status = 409, body = ErrorBody, description = "the intent has another amount"),
+    (status = 503, body = ErrorBody, description = "the database did not answer: send it again"),
 ))]
 pub(super) async fn receive(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Result<Response<Body>, Failure> {
     let off = || {

@@ -45,7 +45,9 @@ fn respond(answer: Answer) -> Response<Body> {
 #[utoipa::path(post, path = "/internal/v1/facilitators/{facilitator}/verify", tag = "shared claims", security(("data_path" = [])),
     params(("facilitator" = usize, Path), ("X-X402-Intent" = String, Header)), request_body = Object, responses(
     (status = 200, description = "as the facilitator's; invalidReason ledger_payment_in_use, ledger_payment_pending or nonce_already_used where it cannot be had"),
+    (status = 400, body = ErrorBody, description = "no X-X402-Intent, or no payment in the body"),
     (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody, description = "no such facilitator"),
     (status = 503, description = "no verdict"),
 ))]
 pub(super) async fn verify(
@@ -63,7 +65,9 @@ pub(super) async fn verify(
 #[utoipa::path(post, path = "/internal/v1/facilitators/{facilitator}/settle", tag = "shared claims", security(("data_path" = [])),
     params(("facilitator" = usize, Path), ("X-X402-Intent" = String, Header)), request_body = Object, responses(
     (status = 200, description = "as the facilitator's"),
+    (status = 400, body = ErrorBody, description = "no X-X402-Intent, or no payment in the body"),
     (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody, description = "no such facilitator"),
     (status = 503, description = "no outcome: ask again"),
 ))]
 pub(super) async fn settle(
@@ -79,7 +83,12 @@ pub(super) async fn settle(
 
 /// What the facilitator supports.
 #[utoipa::path(get, path = "/internal/v1/facilitators/{facilitator}/supported", tag = "shared claims", security(("data_path" = [])),
-    params(("facilitator" = usize, Path)), responses((status = 200, description = "as the facilitator's"), (status = 401, body = ErrorBody)))]
+    params(("facilitator" = usize, Path)), responses(
+    (status = 200, description = "as the facilitator's"),
+    (status = 401, body = ErrorBody),
+    (status = 404, body = ErrorBody, description = "no such facilitator"),
+    (status = 502, body = ErrorBody, description = "the facilitator did not answer"),
+))]
 pub(super) async fn supported(
     State(app): State<App>,
     headers: HeaderMap,
@@ -126,7 +135,7 @@ pub(super) enum ReportOutcome {
 /// What became of a request that has a payment. It may be sent as often as one likes.
 #[utoipa::path(post, path = "/internal/v1/facilitators/{facilitator}/report", tag = "shared claims", security(("data_path" = [])),
     params(("facilitator" = usize, Path)), request_body = ReportBody, responses(
-    (status = 200), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody, description = "the request has no payment, or not any more"),
+    (status = 200), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody, description = "the request has no payment, or not any more; or no such facilitator"),
 ))]
 pub(super) async fn report(
     State(app): State<App>,

@@ -8,8 +8,9 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{Components, Info, OpenApi};
+use utoipa::openapi::{Components, ContentBuilder, Info, OpenApi, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -82,11 +83,32 @@ pub fn router(app: App) -> Router {
         .with_state(app)
 }
 
+/// What any call of its kind may be answered with, where nothing more is to be said of it.
+fn describe_failures(operation: &mut Operation) {
+    let is_admin = operation.tags.iter().flatten().any(|tag| tag == "admin");
+    let common = [
+        (operation.request_body.is_some(), "400", "the body cannot be read"),
+        (is_admin, "404", "the admin API is off: it has no token"),
+        (operation.security.is_some(), "503", "the database did not answer: try again"),
+    ];
+    for (status, why) in common.into_iter().filter_map(|(may, status, why)| may.then_some((status, why))) {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("ErrorBody"))).build();
+        let response = ResponseBuilder::new().description(why).content("application/json", content).build();
+        let responses = &mut operation.responses.responses;
+        responses.entry(status.to_owned()).or_insert_with(|| RefOr::T(response));
+    }
+}
+
 /// Its description, made from the code.
 pub fn openapi() -> OpenApi {
     let (_, mut described) = described().split_for_parts();
     described.info = Info::new("x402-ledger", env!("CARGO_PKG_VERSION"));
     described.info.description = Some("Prepaid credits for x402-envoy: balances, top-ups, reservations.".to_owned());
+    for item in described.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            describe_failures(operation);
+        }
+    }
     let components = described.components.get_or_insert_with(Components::new);
     for name in ["api_key", "data_path", "admin"] {
         components.add_security_scheme(name, SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer)));
