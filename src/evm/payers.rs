@@ -5,10 +5,15 @@ use super::{Address, Signature};
 use std::sync::{Mutex, PoisonError};
 use x402_secp256k1::{Key, PreparedKey};
 
-/// Keys that are kept. Prepared, each is 2.3 KiB: in all, they take 600 KiB of a worker's memory at most, and the generator's multiples 144 KiB.
-const SLOTS: usize = 256;
+/// Sets of keys, each by the last byte of an address.
+const SETS: usize = 64;
+/// Keys in a set. With one, a hundred payers would cost a third of each other's keys.
+const WAYS: usize = 4;
 
-/// The keys that a worker has seen. Each account has one place, by the last byte of its address, and shares it with others: the last to sign has it.
+/// Keys that are kept. Prepared, each is 2.3 KiB: in all, they take 600 KiB of a worker's memory at most, and the generator's multiples 144 KiB.
+const SLOTS: usize = SETS * WAYS;
+
+/// The keys that a worker has seen. Accounts share sets of a few keys, by the last byte of their address: those that signed last are kept.
 ///
 /// A key gets here only by being recovered from a signature, and its address is made of it: nobody can have another's signatures refused or their own taken
 /// for another's, and who makes many accounts has others' keys recovered once more.
@@ -26,30 +31,37 @@ struct Payer {
 #[derive(Clone, Debug)]
 enum Known {
     Seen(Key),
-    Prepared(PreparedKey),
+    Prepared(Box<PreparedKey>),
 }
 
 impl Payers {
     /// Whether `payer`'s key made `signature` over `digest`: whether [`super::recover`] would name it.
     pub fn signed(&self, payer: &Address, digest: &[u8; 32], signature: &Signature) -> bool {
         let Address([.., place]) = *payer;
-        let place = usize::from(place);
         let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(Some(known)) = slots.get_mut(place)
-            && known.address == *payer
-        {
-            return known.key.signed(digest, signature);
+        if slots.is_empty() {
+            slots.resize(SLOTS, None);
+        }
+        let Some(set) = slots.chunks_exact_mut(WAYS).nth(usize::from(place) % SETS) else {
+            return recover_key(digest, signature).is_some_and(|(address, _)| address == *payer);
+        };
+        let known = |slot: &Option<Payer>| slot.as_ref().is_some_and(|known| known.address == *payer);
+        if let Some(at) = set.iter().position(known) {
+            // The first of a set signed last.
+            if let Some(before) = set.get_mut(..=at) {
+                before.rotate_right(1);
+            }
+            return match set {
+                [Some(payer), ..] => payer.key.signed(digest, signature),
+                _ => false,
+            };
         }
         match recover_key(digest, signature) {
             Some((address, key)) if address == *payer => {
-                if slots.is_empty() {
-                    slots.resize(SLOTS, None);
-                }
-                if let Some(slot) = slots.get_mut(place) {
-                    *slot = Some(Payer {
-                        address,
-                        key: Known::Seen(key),
-                    });
+                set.rotate_right(1);
+                if let [first, ..] = set {
+                    let key = Known::Seen(key);
+                    *first = Some(Payer { address, key });
                 }
                 true
             }
@@ -66,7 +78,7 @@ impl Known {
             Self::Seen(key) => {
                 let key = key.prepare();
                 let signed = key.signed(digest, r, s, odd);
-                *self = Self::Prepared(key);
+                *self = Self::Prepared(Box::new(key));
                 signed
             }
         }
@@ -108,22 +120,31 @@ mod tests {
     }
 
     #[test]
-    fn one_that_shares_a_place_takes_it() {
+    fn of_those_that_share_a_set_the_last_to_sign_are_kept() {
         let payers = Payers::default();
         let digest = [9; 32];
-        let mut seen = std::collections::BTreeMap::new();
-        let (first, second) = (0..=255)
+        let mut sets: std::collections::BTreeMap<usize, Vec<(Address, Signature)>> = std::collections::BTreeMap::new();
+        let sharing = (0..=255)
             .find_map(|key| {
-                let (Address(address), signature) = sign(key, &digest);
-                let before = seen.insert(address[19], (Address(address), signature))?;
-                Some((before, (Address(address), signature)))
+                let (payer, signature) = sign(key, &digest);
+                let set = sets.entry(usize::from(payer.0[19]) % SETS).or_default();
+                set.push((payer, signature));
+                (set.len() > WAYS).then(|| set.clone())
             })
             .unwrap();
-        for _ in 0..3 {
-            for (payer, signature) in [first, second, second] {
-                assert!(payers.signed(&payer, &digest, &signature));
-            }
-            assert!(!payers.signed(&second.0, &digest, &first.1));
+        let kept = || {
+            let slots = payers.0.lock().unwrap();
+            let set = slots.chunks(WAYS).nth(usize::from(sharing[0].0.0[19]) % SETS).unwrap();
+            set.iter().flatten().map(|payer| payer.address).collect::<Vec<_>>()
+        };
+        for (payer, signature) in sharing.iter().chain(&sharing[1..]).chain(&sharing) {
+            assert!(payers.signed(payer, &digest, signature));
+            assert!(!payers.signed(payer, &[8; 32], signature));
+            assert_eq!(kept()[0], *payer);
         }
+        // All but the one that signed first.
+        let newest_first: Vec<Address> = sharing[1..].iter().rev().map(|(payer, _)| *payer).collect();
+        assert_eq!(kept(), newest_first);
+        assert!(!payers.signed(&sharing[4].0, &digest, &sharing[3].1));
     }
 }
