@@ -13,6 +13,7 @@
 //! | [`breaker`] | when calls to a facilitator are held back: circuit breaker and bound |
 //! | [`supported`] | what facilitators say of themselves, shared by the workers |
 //! | [`gate`] | the payment state machine of one request |
+//! | [`json`] | JSON from strangers, read strictly |
 //! | `host` | Envoy through proxy-wasm; compiled for wasm only |
 //!
 //! Everything but `host` is native Rust without I/O, clocks or globals.
@@ -22,6 +23,7 @@ pub mod config;
 mod doubles;
 pub mod evm;
 pub mod gate;
+pub mod json;
 pub mod metering;
 pub mod precheck;
 pub mod pricing;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::env::Env;
 use crate::config::PaymentIdentifier;
-use crate::x402::json::Json;
+use crate::json::Json;
 use crate::x402::{Payment, Refusal};
 
 /// The extension's name.
@@ -47,7 +47,7 @@ pub(super) fn of<'p>(payment: &'p Payment, env: &Env<'_>) -> Result<Option<&'p s
     let sent = payment.extensions.as_ref().and_then(|extensions| extensions.get(NAME));
     let info = sent.map(|sent| sent.get("info").unwrap_or(&Json::Null));
     let required = policy == PaymentIdentifier::Required;
-    if info.is_some_and(|info| info.get("required").and_then(Json::as_bool) != Some(required)) {
+    if info.is_some_and(|info| info.get("required").and_then(Json::truth) != Some(required)) {
         return Err((Refusal::ExtensionEchoMismatch, ""));
     }
     match info.and_then(|info| info.get("id")) {

@@ -3,7 +3,8 @@
 //! What may be such is listed by what may not: parts of a message are inline text only if their type is known to be. Names are
 //! compared without case, since backends in Go read them so.
 
-use super::document::{Json, is_spelled};
+use super::spelling::is_spelled;
+use crate::json::Json;
 
 /// Types of parts, items and blocks whose text is in the body (OpenAI chat and responses, Anthropic messages).
 const INLINE_TYPES: [&str; 25] = [
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     fn external(body: &str) -> bool {
-        has_external_input(&Json::parse(body).unwrap())
+        has_external_input(&Json::for_tests(body))
     }
 
     #[test]

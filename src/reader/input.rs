@@ -1,6 +1,6 @@
 //! The user's input: how long it is, wherever the usual protocols keep it.
 
-use super::document::Json;
+use crate::json::Json;
 
 /// Names of the fields that hold what a user asks, in bodies.
 const FIELDS: [&str; 3] = ["prompt", "input", "query"];
@@ -105,7 +105,7 @@ mod tests {
             (r#"{"other":"abc"}"#, 0),
             ("{}", 0),
         ] {
-            assert_eq!(query_length(&Json::parse(body).unwrap()), expected, "{body}");
+            assert_eq!(query_length(&Json::for_tests(body)), expected, "{body}");
         }
     }
 

@@ -2,18 +2,17 @@
 //!
 //! Knows JSON and nothing of routes, prices or payments.
 
-mod document;
 mod external;
 mod facts;
 mod handover;
 mod input;
 mod read;
 mod rewrite;
+mod spelling;
 mod tokens;
 mod top_level;
 mod unpriced;
 
-pub use document::Json;
 pub use facts::{Api, BodyFacts, Facts, MAX_MODEL_BYTES, MAX_OUTCOMES, Outcome, Rewrite, TokenFacts, Why};
 pub use handover::{decode, encode};
 pub use input::{query_length, url_query_length};

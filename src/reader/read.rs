@@ -2,10 +2,10 @@
 
 use serde::de::Deserializer as _;
 
-use super::document::Json;
 use super::facts::{BodyFacts, Facts, Why};
 use super::top_level::TopLevel;
 use crate::evm::keccak256;
+use crate::json::{Json, JsonError, parse};
 
 /// How deep a document may be nested. serde_json's own bound does not hold for values that are skipped.
 const MAX_DEPTH: usize = 128;
@@ -41,7 +41,10 @@ pub fn read_document(body: &[u8]) -> Result<Json<'_>, Why> {
     if is_too_deep(body) {
         return Err(Why::Malformed);
     }
-    Json::parse(text).map_err(|duplicate| if duplicate { Why::Duplicate } else { Why::Malformed })
+    parse(text, u8::MAX).map_err(|why| match why {
+        JsonError::DuplicateKey => Why::Duplicate,
+        JsonError::Syntax | JsonError::TooDeep => Why::Malformed,
+    })
 }
 
 fn model_of(body: &[u8], content_type: Option<&[u8]>, content_encoding: Option<&[u8]>) -> Result<Option<String>, Why> {

@@ -1,9 +1,10 @@
 //! What bounds the tokens of a completion: the limits that a body names, and how many answers it asks for.
 
-use super::document::{Json, is_spelled};
 use super::external::has_external_input;
 use super::facts::{Api, TokenFacts, Why};
+use super::spelling::is_spelled;
 use super::unpriced::Unpriced;
+use crate::json::Json;
 
 /// Most completions that one request can ask for: more is a mistake, or meant to overflow something.
 const MAX_CHOICES: u64 = 1_000_000;
@@ -142,12 +143,12 @@ mod tests {
     use super::*;
 
     fn tokens(api: Api, body: &str) -> Result<TokenFacts, Why> {
-        read_tokens(api, &Json::parse(body).unwrap())
+        read_tokens(api, &Json::for_tests(body))
     }
 
     #[test]
     fn the_path_says_whose_protocol_it_is_else_the_fields() {
-        let api = |path: &str, body: &str| api_of(path.as_bytes(), &Json::parse(body).unwrap());
+        let api = |path: &str, body: &str| api_of(path.as_bytes(), &Json::for_tests(body));
         assert_eq!(api("/v1/chat/completions", "{}"), Api::Chat);
         assert_eq!(api("/openai/v1/completions/", "{}"), Api::Completions);
         assert_eq!(api("/V1/Responses", "{}"), Api::Responses);
@@ -160,7 +161,7 @@ mod tests {
 
     #[test]
     fn embeddings_are_those_of_nothing_else() {
-        let api = |body: &str| api_of(b"/v1/embeddings", &Json::parse(body).unwrap());
+        let api = |body: &str| api_of(b"/v1/embeddings", &Json::for_tests(body));
         assert_eq!(api(r#"{"input":["a","b"],"dimensions":8,"messages":null}"#), Api::Embeddings);
         assert_eq!(api(r#"{"messages":[]}"#), Api::Chat);
         assert_eq!(api(r#"{"input":"a","prompt":"b"}"#), Api::Completions);
@@ -248,8 +249,8 @@ mod tests {
         }
         // Repeated as it is, it makes the body unreadable as a whole.
         assert_eq!(
-            Json::parse(r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#),
-            Err(true)
+            crate::json::parse(r#"{"stream_options":{"include_usage":true,"include_usage":false}}"#, 2),
+            Err(crate::json::JsonError::DuplicateKey)
         );
         let other = tokens(Api::Chat, r#"{"stream":true,"stream_options":{"continuous_usage_stats":true}}"#);
         assert_eq!(other.map(|facts| facts.include_usage), Ok(None));

@@ -45,7 +45,7 @@ pub fn fits(payment: &Payment, payable: &Payable<'_>) -> Result<(), Refusal> {
 /// else [`Refusal::NoMatchingRequirements`].
 pub fn matches(accepted: &Json<'_>, payable: &Payable<'_>) -> Result<(), Refusal> {
     let wanted = payable.v2().ok_or(Refusal::UnsupportedScheme)?;
-    let accepted = accepted.as_object().ok_or(Refusal::NoMatchingRequirements)?;
+    let accepted = accepted.object().ok_or(Refusal::NoMatchingRequirements)?;
     let is = |key, wanted| same(accepted.get(key), wanted);
     if !is("scheme", wanted.scheme) {
         return Err(Refusal::UnsupportedScheme);
@@ -58,12 +58,12 @@ pub fn matches(accepted: &Json<'_>, payable: &Payable<'_>) -> Result<(), Refusal
     }
     let extra = accepted.get("extra");
     let given = |key| extra.and_then(|extra| extra.get(key));
-    let method = given(TRANSFER_METHOD).map_or(Some(EIP3009), Json::as_str);
+    let method = given(TRANSFER_METHOD).map_or(Some(EIP3009), Json::text);
     if method != Some(wanted.extra.asset_transfer_method.unwrap_or(EIP3009)) {
         return Err(Refusal::TransferMethodNotOffered);
     }
-    let known = accepted.iter().all(|(key, value)| FIELDS.contains(&key) || *value == Json::Null);
-    let in_time = accepted.get("maxTimeoutSeconds").and_then(Json::as_u64) == Some(wanted.max_timeout_seconds);
+    let known = accepted.iter().all(|(key, value)| FIELDS.contains(&&**key) || *value == Json::Null);
+    let in_time = accepted.get("maxTimeoutSeconds").and_then(Json::whole) == Some(wanted.max_timeout_seconds);
     let extra_fits = match extra {
         Some(Json::Object(_)) => wanted.extra.fields().all(|(key, wanted)| same(given(key), wanted)),
         Some(_) => false,
@@ -79,7 +79,7 @@ pub fn matches(accepted: &Json<'_>, payable: &Payable<'_>) -> Result<(), Refusal
 
 /// Equal, or two spellings of an address.
 fn same(given: Option<&Json<'_>>, wanted: &str) -> bool {
-    let Some(given) = given.and_then(Json::as_str) else { return false };
+    let Some(given) = given.and_then(Json::text) else { return false };
     given == wanted || matches!((given.parse::<Address>(), wanted.parse::<Address>()), (Ok(given), Ok(wanted)) if given == wanted)
 }
 

@@ -7,7 +7,7 @@ mod challenge;
 mod clean;
 mod dialect;
 pub mod facilitator;
-pub mod json;
+mod json;
 mod matching;
 mod network;
 mod payment;

@@ -145,7 +145,7 @@ impl Payment {
         let accepted = self
             .accepted
             .as_ref()
-            .and_then(|accepted| accepted.get("amount")?.as_str()?.parse().ok());
+            .and_then(|accepted| accepted.get("amount")?.text()?.parse().ok());
         let signed = match &self.payload {
             Payload::Eip3009 { authorization, .. } => authorization.value.to_u128(),
             Payload::Permit2 { permit, .. } => permit.amount.to_u128(),

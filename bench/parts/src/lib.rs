@@ -13,6 +13,8 @@ pub mod config;
 mod doubles;
 #[path = "../../../src/evm/mod.rs"]
 pub mod evm;
+#[path = "../../../src/json.rs"]
+pub mod json;
 #[path = "../../../src/metering/mod.rs"]
 pub mod metering;
 #[path = "../../../src/precheck/mod.rs"]

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use super::number::Number;
 use super::scope::Scope;
 use super::syntax::{Kind, Node, Operator, TextTest, Variable};
-use crate::reader::Json;
+use crate::json::Json;
 
 /// The value cannot be computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

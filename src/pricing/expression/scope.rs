@@ -1,7 +1,8 @@
 //! What a condition can see of a request.
 
+use crate::json::Json;
 use crate::pricing::{RequestFacts, normalise};
-use crate::reader::{Json, query_length, url_query_length};
+use crate::reader::{query_length, url_query_length};
 
 /// A request, as conditions see it.
 #[derive(Debug, Clone, Copy)]

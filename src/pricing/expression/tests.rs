@@ -1,7 +1,7 @@
 //! What conditions mean, and that no text and no request makes them panic.
 
 use super::*;
-use crate::reader::Json;
+use crate::json::Json;
 use proptest::prelude::*;
 
 fn json(text: &str) -> Json<'_> {

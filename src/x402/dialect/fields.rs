@@ -100,7 +100,7 @@ impl<'a> Fields<'a> {
     }
 
     fn string(&self, key: &str) -> Option<&'a str> {
-        self.object.get(key).and_then(Json::as_str)
+        self.object.get(key).and_then(Json::text)
     }
 
     fn signature(&self, key: &str) -> Result<SignatureForm, PaymentError> {

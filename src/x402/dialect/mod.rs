@@ -136,7 +136,7 @@ fn object<'t>(text: &'t str, header: &str) -> Result<Object<'t>, PaymentError> {
     // Extensions are the client's own, and are passed on unread.
     let twins = object
         .iter()
-        .filter(|(key, _)| *key != "extensions")
+        .filter(|(key, _)| key != "extensions")
         .any(|(_, value)| value.has_case_twins());
     if twins || object.keys_have_case_twins() {
         return Err(PaymentError::payload(format!(
@@ -147,7 +147,7 @@ fn object<'t>(text: &'t str, header: &str) -> Result<Object<'t>, PaymentError> {
 }
 
 fn version(object: &Object<'_>) -> Result<u64, PaymentError> {
-    match object.get("x402Version").and_then(Json::as_u64) {
+    match object.get("x402Version").and_then(Json::whole) {
         Some(version @ (1 | 2)) => Ok(version),
         _ => Err(PaymentError::new(Refusal::InvalidVersion, "x402Version must be the number 1 or 2")),
     }

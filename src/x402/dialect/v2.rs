@@ -22,7 +22,7 @@ pub(super) fn payment(mut object: Object<'_>) -> Result<Payment, PaymentError> {
         Some(Json::Object(_)) => Some(fields.object("resource")?.text("url")?.to_owned()),
         Some(_) => return Err(PaymentError::payload("resource must be an object with a url")),
     };
-    if fields.has("extensions") && object.get("extensions").and_then(Json::as_object).is_none() {
+    if fields.has("extensions") && object.get("extensions").and_then(Json::object).is_none() {
         return Err(PaymentError::payload("extensions must be an object"));
     }
     let payload = fields.object("payload")?.payload(&network)?;

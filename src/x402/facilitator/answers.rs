@@ -1,6 +1,7 @@
 //! What all answers of a facilitator have in common: bounds, and how their fields are read.
 
-use crate::x402::json::{self, Json, Object};
+use crate::json::{Json, Object};
+use crate::x402::json;
 
 /// The longest answer of a facilitator that is read, in bytes.
 pub const MAX_ANSWER: usize = 64 * 1024;
@@ -25,14 +26,14 @@ pub fn is_answer(status: u16, body: &[u8]) -> bool {
     let says = |fields: &Object<'_>| {
         ["isValid", "success"]
             .iter()
-            .any(|key| fields.get(key).is_some_and(|said| said.as_bool().is_some()))
+            .any(|key| fields.get(key).is_some_and(|said| said.truth().is_some()))
     };
     matches!(status, 400 | 413 | 422) || object(body).is_some_and(|fields| says(&fields))
 }
 
 /// A string, or nothing.
 pub(super) fn text<'a>(fields: &'a Object<'_>, key: &str) -> &'a str {
-    fields.get(key).and_then(Json::as_str).unwrap_or_default()
+    fields.get(key).and_then(Json::text).unwrap_or_default()
 }
 
 /// A word of printable ASCII; anything else is as good as nothing.

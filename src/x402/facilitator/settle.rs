@@ -2,7 +2,7 @@
 
 use super::answers::{identifier, object, text};
 use super::reasons::{Meaning, classify, told};
-use crate::x402::json::{Json, Object};
+use crate::json::{Json, Object};
 use crate::x402::{Network, Refusal, clean};
 
 /// A settlement that happened.
@@ -65,7 +65,7 @@ pub fn parse_settle(status: u16, body: &[u8], network: &Network, nothing_due: bo
         return unknown(format!("status {status} without an outcome"), None);
     };
     let transaction = identifier(&fields, "transaction").filter(|transaction| !is_nothing(transaction));
-    let said = fields.get("success").or_else(|| fields.get("isValid")).and_then(Json::as_bool);
+    let said = fields.get("success").or_else(|| fields.get("isValid")).and_then(Json::truth);
     let reason = [text(&fields, "errorReason"), text(&fields, "invalidReason")]
         .into_iter()
         .find(|text| !text.is_empty());

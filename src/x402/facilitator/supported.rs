@@ -2,9 +2,10 @@
 
 use super::answers::MAX_ANSWER;
 use super::body::Speaks;
+use crate::json::Json;
 use crate::pricing::{Offer, Scheme};
 use crate::x402::Network;
-use crate::x402::json::{self, Json};
+use crate::x402::json;
 
 /// The most kinds that are kept.
 const MAX_KINDS: usize = 512;
@@ -55,7 +56,7 @@ impl Supported {
             .ok()
             .and_then(|text| json::parse(text).ok())
             .ok_or(SupportedError)?;
-        let kinds = value.get("kinds").and_then(Json::as_array).ok_or(SupportedError)?;
+        let kinds = value.get("kinds").and_then(Json::list).ok_or(SupportedError)?;
         let kinds = kinds.iter().filter_map(Kind::read).take(MAX_KINDS).collect();
         Ok(Self { kinds })
     }
@@ -116,7 +117,7 @@ impl Kind {
     fn read(value: &Json<'_>) -> Option<Self> {
         let extra = |key| value.get("extra").and_then(|extra| word(extra.get(key)));
         Some(Self {
-            version: match value.get("x402Version").and_then(Json::as_u64)? {
+            version: match value.get("x402Version").and_then(Json::whole)? {
                 1 => 1,
                 2 => 2,
                 _ => return None,
@@ -156,7 +157,7 @@ impl Kind {
 
 /// A word of printable ASCII: what else there may be would break the compact form, or a header.
 fn word(value: Option<&Json<'_>>) -> Option<Box<str>> {
-    let text = value?.as_str()?;
+    let text = value?.text()?;
     let word = (1..=MAX_FIELD).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     word.then(|| text.into())
 }

@@ -2,7 +2,7 @@
 
 use super::answers::{identifier, object, text};
 use super::reasons::{Meaning, classify, is_failure_of_facilitator, told};
-use crate::x402::json::Json;
+use crate::json::Json;
 use crate::x402::{Refusal, clean};
 
 /// What `/verify` said.
@@ -41,7 +41,7 @@ pub fn parse_verify(status: u16, body: &[u8]) -> Verify {
     let reason = text(&fields, "invalidReason");
     // `invalidReasonDetails` is x402-rs's name for it.
     let message = [text(&fields, "invalidMessage"), text(&fields, "invalidReasonDetails")].join(" ");
-    match fields.get("isValid").and_then(Json::as_bool) {
+    match fields.get("isValid").and_then(Json::truth) {
         Some(true) if (200..300).contains(&status) => Verify::Valid {
             payer: identifier(&fields, "payer"),
         },
