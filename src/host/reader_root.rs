@@ -99,7 +99,10 @@ impl ReaderStream {
         let former = plugin.former();
         let by_credit = pays_by_credit(&plugin.config, &headers);
         let mut read = routes.read(former, &request, &body, content_type, content_encoding, by_credit);
-        let payment = decode(headers.iter().copied()).ok().flatten();
+        // Reading it takes as long as reading the body, and few bodies ask for it.
+        let asks_payment = former.is_some() || (read.rewrite.include_usage && !by_credit);
+        let payment = if asks_payment { decode(headers.iter().copied()) } else { Ok(None) };
+        let payment = payment.ok().flatten();
         let amount = payment.as_ref().and_then(Payment::amount);
         let asked = RequestFacts {
             body: Some(&read.facts),
