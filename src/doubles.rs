@@ -1,7 +1,7 @@
 //! Doubles as people write them. The standard library's way takes fourteen kilobytes, beside what `serde_json` brings for the same.
 
-/// A shortest decimal that reads back as the same double, without an exponent: what [`f64`] displays, or as near to it. `None` for what is no number, and
-/// for what has more than a hundred zeros: nobody means it.
+/// A shortest decimal that reads back as the same double, without an exponent: what [`f64`] displays, or as near to it. `None` for what is no
+/// number, and for what has more than a hundred zeros: nobody means it.
 pub(crate) fn written(number: f64) -> Option<String> {
     let text = serde_json::Number::from_f64(number)?.to_string();
     let (sign, text) = text.strip_prefix('-').map_or(("", &*text), |rest| ("-", rest));
