@@ -7,7 +7,7 @@
     clippy::arithmetic_side_effects
 )] // tests
 
-mod support;
+use crate::support;
 
 use serde_json::{Value, json};
 use std::cell::Cell;

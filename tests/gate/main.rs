@@ -1,0 +1,14 @@
+//! The gate, event by event. One program: to link one for each of its parts takes longer than to run them all.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod credits;
+mod flows;
+mod former;
+mod limits;
+mod machine;
+mod metered;
+mod redelivery;
+mod settlements;
+mod shared;
