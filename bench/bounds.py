@@ -36,11 +36,10 @@ def text(results: Json) -> str:
     found = []
     if missed("challenge-direct", "challenge-constant"):
         found.append(
-            f"**A challenge.** WebAssembly itself costs most of the difference: a filter that sends constant bytes takes "
-            f"{cpu('challenge', 'constant filter'):.0f} µs where Envoy's own answer takes {cpu('challenge', 'direct_response'):.0f}. The gate alone "
-            f"takes {cpu('challenge', 'gate alone'):.0f}: it has to fetch the headers, and to count. The rest are the callbacks of the reader, which "
-            f"does nothing: {cpu('challenge', 'filter') - cpu('challenge', 'gate alone'):.0f} µs. A listener without prices that depend on bodies "
-            f"can leave it out.")
+            f"**A challenge.** Envoy's own answer takes {cpu('challenge', 'direct_response'):.0f} µs, a WebAssembly filter that sends constant bytes "
+            f"{cpu('challenge', 'constant filter'):.0f}, the gate alone {cpu('challenge', 'gate alone'):.0f}: it has to fetch the headers, and to "
+            f"count. The callbacks of the reader, which does nothing, take another "
+            f"{cpu('challenge', 'filter') - cpu('challenge', 'gate alone'):.0f}; a listener without prices that depend on bodies can leave it out.")
     if missed("challenge-axum"):
         found.append(f"**Against x402-axum.** Envoy's `direct_response` reaches {reached('direct-axum')} of it: no filter can reach more. And "
                      f"`ext_authz`, which asks once and checks nothing, reaches {reached('authz-axum')} of a whole payment there.")
@@ -63,9 +62,10 @@ def text(results: Json) -> str:
             f"own functions and V8's code for the module share them, and `perf` finds no function with more than 3 % of the time.")
     if missed("sse"):
         found.append(
-            f"**A metered stream.** Two filters one of which only fetches each chunk reach {reached('sse-least')} of the stream without them. The rest "
-            f"is the payment, which weighs as much as some hundred chunks: the stream takes {cpu('stream', 'Envoy alone, 200 chunks'):.0f} µs without, "
-            f"{cpu('stream', 'metered, 200 chunks'):.0f} with it.")
+            f"**A metered stream.** Two filters one of which only fetches each chunk reach {reached('sse-least')} of the stream without them: parts of "
+            f"an answer that come together pass as one. What costs is the payment: a stream of 20 chunks takes "
+            f"{cpu('stream', 'metered, 20 chunks'):.0f} µs with it and {cpu('stream', 'Envoy alone, 20 chunks'):.0f} without, one of 200 "
+            f"{cpu('stream', 'metered, 200 chunks'):.0f} and {cpu('stream', 'Envoy alone, 200 chunks'):.0f}.")
     if missed("ready"):
         found.append("**Ready after.** V8 compiles all of the module with its optimising compiler before Envoy takes a request, some 1.6 s of CPU time "
                      "on as many threads as there are cores; Envoy has no setting for that, and of the module nothing can be compiled later.")
