@@ -1,11 +1,4 @@
 //! Prepaid credits, event by event: what the ledger is asked, and what each of its answers and each end of a stream comes to.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

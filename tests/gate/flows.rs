@@ -1,11 +1,4 @@
 //! When money moves and when the backend may begin: `upfront`, and `verify: overlap` and `local`.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

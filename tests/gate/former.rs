@@ -1,11 +1,4 @@
 //! Prices of the configuration before: good for a while after a reload, for who was quoted them, and for nothing else.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

@@ -1,11 +1,4 @@
 //! What one payer may ask for, and what it calls its payments.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

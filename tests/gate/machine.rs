@@ -1,11 +1,4 @@
 //! The gate, event by event: each way through the state machine, each end of a claim.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

@@ -1,11 +1,4 @@
 //! The metered flow, event by event: what streams, what is settled at each end, and what becomes of the claim.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

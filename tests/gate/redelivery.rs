@@ -1,11 +1,4 @@
 //! What a settled payment still buys: the same answer where it was not delivered, further requests where it was sold for several.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

@@ -1,11 +1,4 @@
 //! Settlements whose outcome is not known: sent again, believed when there is reason to, and taken up by whoever sends the payment again.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 

@@ -1,11 +1,4 @@
 //! Claims that replicas share: what goes with each call, and what the ledger hears of how a request has ended.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects
-)] // tests
 
 use crate::support;
 
