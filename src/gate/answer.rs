@@ -5,7 +5,6 @@ use super::env::Env;
 use super::identifier;
 use super::order::Order;
 use crate::config::{BodyStyle, PaymentIdentifier};
-use crate::supported;
 use crate::x402::{Answer, Challenge, Hints, Payable, Refusal, Resource};
 
 /// Seconds after which a request that could not be decided may be sent again.
@@ -27,11 +26,6 @@ pub(super) fn refuse_for(seconds: u32, env: &mut Env<'_>, order: &Order, refusal
     let Some((index, route)) = order.route(env) else {
         return refuse_plainly(env, refusal, detail);
     };
-    let is_kept = refusal == Refusal::PaymentRequired && reason.is_none() && detail.is_empty() && !supported::needs_facts(&route.offers);
-    if is_kept && let Some(answer) = env.challenges.borrow().find(order).cloned() {
-        env.refused(refusal, Some(index));
-        return answer;
-    }
     let quoted = order.offers(env);
     let ways: Vec<_> = quoted.iter().map(|offer| (offer, env.supported.ready(offer))).collect();
     let offers: Vec<Payable<'_>> = ways
@@ -53,7 +47,7 @@ pub(super) fn refuse_for(seconds: u32, env: &mut Env<'_>, order: &Order, refusal
     let extensions = identifier::advertised(env.config.payment_identifier);
     // Only v2 has words for it.
     let v2_only = env.config.payment_identifier == PaymentIdentifier::Required;
-    let answer = Challenge {
+    Challenge {
         refusal,
         reason,
         detail: Some(detail).filter(|detail| !detail.is_empty()),
@@ -69,11 +63,7 @@ pub(super) fn refuse_for(seconds: u32, env: &mut Env<'_>, order: &Order, refusal
         hints: order.hints,
         retry_after: Some(seconds),
     }
-    .answer();
-    if is_kept {
-        env.challenges.borrow_mut().keep(order, &answer);
-    }
-    answer
+    .answer()
 }
 
 /// Refuses a request before its price is known: no challenge.

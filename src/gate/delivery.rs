@@ -74,7 +74,7 @@ impl Delivery {
         };
         env.notes.event(Note::Entitled(label));
         env.notes.attribute("outcome", outcome);
-        env.notes.attribute("transaction", &*purchase.transaction);
+        env.notes.attribute("transaction", String::from(&*purchase.transaction));
         Self {
             sale,
             right,

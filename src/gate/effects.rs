@@ -1,5 +1,7 @@
 //! What a gate asks of its host.
 
+use std::rc::Rc;
+
 use super::Gate;
 use super::credit::Capture;
 use super::edits::Edits;
@@ -87,8 +89,8 @@ pub enum CalloutReply<'a> {
 pub enum RequestEffect {
     /// Let it go on, with these changes to its headers.
     Forward(Edits),
-    /// Answer it in the backend's place.
-    Answer(Answer),
+    /// Answer it in the backend's place. Shared: a challenge that was made once is sent many times.
+    Answer(Rc<Answer>),
     /// Pause it and send the call; or let it go on once the call is sent, if [`Waiting::sent`](super::Waiting::sent) says so.
     Verify(Box<Dispatch>),
     /// Pause it and hand this to the root context.

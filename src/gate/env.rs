@@ -8,6 +8,7 @@ use crate::pricing::Former;
 use crate::replay::{Attempts, Bans, Claims, Entitlements, Exposure, Identifiers, Rates, SharedStore, UnixSeconds};
 use crate::supported::Table;
 use crate::x402::Refusal;
+use std::borrow::Cow;
 use std::cell::RefCell;
 
 /// Time, shared data and configuration: all that a gate may look at beside the event itself.
@@ -80,7 +81,7 @@ pub struct Notes {
     /// For metrics, in order.
     pub events: Vec<Note>,
     /// Filter state for access logs: name without the `x402_`, and value.
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(&'static str, Cow<'static, str>)>,
     /// Lines for Envoy's log that an operator should see.
     pub warnings: Vec<String>,
     /// What the ledger has to hear of, by the root context.
@@ -131,7 +132,7 @@ impl Notes {
         self.events.push(note);
     }
 
-    pub(super) fn attribute(&mut self, name: &'static str, value: impl Into<String>) {
+    pub(super) fn attribute(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) {
         self.attributes.push((name, value.into()));
     }
 }

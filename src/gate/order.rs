@@ -35,6 +35,16 @@ impl Deal {
     }
 }
 
+/// What a request tells of its client.
+pub(super) fn hints(request: &Request<'_>, env: &Env<'_>) -> Hints {
+    let value = |name: &[u8]| request.headers.iter().find(|(sent, _)| *sent == name).map(|(_, value)| *value);
+    Hints {
+        origin: value(b"origin").is_some(),
+        browser: Hints::is_browser(value(b"accept").unwrap_or_default(), value(b"user-agent").unwrap_or_default()),
+        api_key: keys::key(&env.config.access, request.headers) == Key::Real,
+    }
+}
+
 /// What was asked for, at what price, and what kind of client an answer must suit.
 pub(super) struct Order {
     /// What it costs now.
@@ -46,25 +56,18 @@ pub(super) struct Order {
 
 impl Order {
     pub(super) fn new(request: &Request<'_>, deal: Deal, env: &Env<'_>) -> Self {
-        let config = env.config;
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let path = resource_path(request.place.path);
-        let value = |name: &[u8]| request.headers.iter().find(|(sent, _)| *sent == name).map(|(_, value)| text(value));
-        let (accept, user_agent) = (value(b"accept").unwrap_or_default(), value(b"user-agent").unwrap_or_default());
-        Self {
-            deal,
-            resource: resource_url(
-                config.public_url.as_deref(),
-                &text(request.scheme),
-                &text(request.place.authority),
-                &path,
-            ),
-            hints: Hints {
-                origin: value(b"origin").is_some(),
-                browser: Hints::is_browser(&accept, &user_agent),
-                api_key: keys::key(&config.access, request.headers) == Key::Real,
-            },
-        }
+        Self::of(request, deal, hints(request, env), env)
+    }
+
+    /// The same, for a client of whom that much is known.
+    pub(super) fn of(request: &Request<'_>, deal: Deal, hints: Hints, env: &Env<'_>) -> Self {
+        let resource = resource_url(
+            env.config.public_url.as_deref(),
+            &String::from_utf8_lossy(request.scheme),
+            &String::from_utf8_lossy(request.place.authority),
+            &resource_path(request.place.path),
+        );
+        Self { deal, resource, hints }
     }
 
     /// The route, and its index. `None` cannot happen while the configuration that the stream began with is in use.

@@ -1,8 +1,11 @@
 //! The first event: a request's headers, and what the reader found in its body.
 
+use std::rc::Rc;
+
 use super::Gate;
 use super::admission::{Admission, Denied};
 use super::answer::{deny, refuse, refuse_for, refuse_plainly};
+use super::challenges::Asked;
 use super::credit::Asking;
 use super::delivery::Delivery;
 use super::edits::Edits;
@@ -11,7 +14,7 @@ use super::env::{Env, Note};
 use super::hold::Hold;
 use super::identifier;
 use super::keys::{self, Key};
-use super::order::{Deal, Order};
+use super::order::{self, Deal, Order};
 use super::redirect;
 use super::response::Keyed;
 use super::sale::{Sale, short_hash};
@@ -21,6 +24,7 @@ use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Atomic, Condition, Located, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::replay::SHARED_SECRET;
+use crate::supported;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -78,13 +82,13 @@ pub fn open_at(request: &Request<'_>, located: Located, env: &mut Env<'_>) -> (G
     };
     if redirect::is_from_here(request.headers, env.mark) {
         let answer = refuse_plainly(env, Refusal::InternalRedirect, "");
-        return (Gate::Answered, RequestEffect::Answer(answer));
+        return (Gate::Answered, RequestEffect::Answer(answer.into()));
     }
     let selection = env.config.routes.select_at(located, &facts);
     if request.upgrades() && !matches!(selection, Selection::Free(_) | Selection::Unmatched | Selection::Preflight) {
         // An upgraded request has no end, so that conditions over its body say nothing.
         let answer = refuse_plainly(env, Refusal::UpgradeNotPayable, "");
-        return (Gate::Answered, RequestEffect::Answer(answer));
+        return (Gate::Answered, RequestEffect::Answer(answer.into()));
     }
     let refused = match selection {
         Selection::Priced(route) => return priced(request, &facts, route, env),
@@ -94,11 +98,17 @@ pub fn open_at(request: &Request<'_>, located: Located, env: &mut Env<'_>) -> (G
         }
         Selection::Denied => (Refusal::NoRoute, String::new()),
         Selection::Ambiguous => (Refusal::AmbiguousPath, String::new()),
-        Selection::NeedsBody => (Refusal::ReaderMissing, String::new()),
+        Selection::NeedsBody => {
+            let (refusal, detail) = unseen(request);
+            (refusal, detail.into())
+        }
         Selection::UnreadableBody { .. } => (Refusal::UnreadableBody, unreadable(request.body).into()),
         Selection::ConditionFailed { condition, .. } => (Refusal::RouteConditionFailed, condition_text(&condition)),
     };
-    (Gate::Answered, RequestEffect::Answer(refuse_plainly(env, refused.0, &refused.1)))
+    (
+        Gate::Answered,
+        RequestEffect::Answer(refuse_plainly(env, refused.0, &refused.1).into()),
+    )
 }
 
 fn unreadable(body: Option<&BodyFacts>) -> &'static str {
@@ -135,58 +145,82 @@ fn free(request: &Request<'_>, env: &Env<'_>) -> Edits {
 
 fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     if let Some(route) = env.config.routes.by_index(route) {
-        env.notes.attribute("route", &*route.name);
+        env.notes.attribute("route", String::from(&*route.name));
     }
     if keys::bypassed(&env.config.access, request.headers) {
         env.notes.attribute("outcome", "bypassed");
         return (Gate::Done, RequestEffect::Forward(free(request, env).keep_payment(request.headers)));
     }
-    let order = match env.config.routes.quote(route, facts) {
-        Ok(quote) => Order::new(request, Deal { route, quote }, env),
-        Err(reason) => return answered(refuse_plainly(env, unquotable(reason), unquotable_text(reason, request.body))),
+    let deal = match env.config.routes.quote(route, facts) {
+        Ok(quote) => Deal { route, quote },
+        Err(reason) => {
+            let (refusal, detail) = unquotable(reason, request);
+            return answered(refuse_plainly(env, refusal, detail));
+        }
     };
     if super::credit::pays_by_credit(env.config, request.headers) {
         let edits = edits(request, env).without(Some(keys::header(&env.config.access)));
-        return Asking::begin(request, order, edits, env);
+        return Asking::begin(request, Order::new(request, deal, env), edits, env);
     }
     let payment = match decode(request.headers.iter().copied()) {
-        Ok(Some(payment)) => payment,
-        Ok(None) => return unpaid(request, order, env),
-        Err(error) => return answered(refuse(env, &order, error.refusal, None, &error.detail)),
+        Ok(None) => return unpaid(request, deal, env),
+        payment => payment,
     };
-    paid(request, facts, order, payment, env)
+    let order = Order::new(request, deal, env);
+    match payment {
+        Ok(Some(payment)) => paid(request, facts, order, payment, env),
+        Ok(None) => answered(refuse(env, &order, Refusal::PaymentRequired, None, "")),
+        Err(error) => answered(refuse(env, &order, error.refusal, None, &error.detail)),
+    }
 }
 
-fn unquotable(reason: QuoteRefusal) -> Refusal {
+/// The price depends on a body that no reader has seen. Readers are not asked about requests that have none by their method.
+fn unseen(request: &Request<'_>) -> (Refusal, &'static str) {
+    match request.place.method {
+        b"GET" | b"HEAD" | b"OPTIONS" if !request.ended => (
+            Refusal::UnreadableBody,
+            "the price depends on the body, and that of a GET, HEAD or OPTIONS request is not read: send it with POST",
+        ),
+        _ => (Refusal::ReaderMissing, ""),
+    }
+}
+
+fn unquotable(reason: QuoteRefusal, request: &Request<'_>) -> (Refusal, &'static str) {
     match reason {
-        QuoteRefusal::NeedsBody | QuoteRefusal::FactsMissing => Refusal::ReaderMissing,
-        QuoteRefusal::Unreadable => Refusal::UnreadableBody,
+        QuoteRefusal::NeedsBody | QuoteRefusal::FactsMissing => unseen(request),
+        QuoteRefusal::Unreadable => (Refusal::UnreadableBody, unreadable(request.body)),
         QuoteRefusal::NoBody | QuoteRefusal::UnknownModel | QuoteRefusal::ExternalInput | QuoteRefusal::TooLarge => {
-            Refusal::RouteConditionFailed
+            (Refusal::RouteConditionFailed, reason.detail())
         }
     }
 }
 
-fn unquotable_text(reason: QuoteRefusal, body: Option<&BodyFacts>) -> &'static str {
-    match reason {
-        QuoteRefusal::Unreadable => unreadable(body),
-        other => other.detail(),
-    }
-}
-
-fn answered(answer: Answer) -> (Gate, RequestEffect) {
-    (Gate::Answered, RequestEffect::Answer(answer))
+fn answered(answer: impl Into<Rc<Answer>>) -> (Gate, RequestEffect) {
+    (Gate::Answered, RequestEffect::Answer(answer.into()))
 }
 
 /// No payment: a real key goes to a backend that checks keys itself, everybody else gets a challenge.
-fn unpaid(request: &Request<'_>, order: Order, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-    let takes_keys = env.config.access.api_keys_header.is_some();
-    if takes_keys && keys::key(&env.config.access, request.headers) == Key::Real {
+fn unpaid(request: &Request<'_>, deal: Deal, env: &mut Env<'_>) -> (Gate, RequestEffect) {
+    let hints = order::hints(request, env);
+    if env.config.access.api_keys_header.is_some() && hints.api_key {
         env.notes.attribute("outcome", "api_key");
         let edits = Edits::default().distrust(request.headers).keep_payment(request.headers);
+        let order = Order::of(request, deal, hints, env);
         return (Gate::Keyed(Keyed::new(order)), RequestEffect::Forward(edits));
     }
-    answered(refuse(env, &order, Refusal::PaymentRequired, None, ""))
+    let kept = env.challenges.borrow().find(&Asked::new(request, &deal, hints, env)).cloned();
+    if let Some(answer) = kept {
+        env.refused(Refusal::PaymentRequired, Some(deal.route));
+        return answered(answer);
+    }
+    let order = Order::of(request, deal, hints, env);
+    let answer = Rc::new(refuse(env, &order, Refusal::PaymentRequired, None, ""));
+    // Where it depends on what facilitators say, it is made anew each time.
+    if order.route(env).is_some_and(|(_, route)| !supported::needs_facts(&route.offers)) {
+        let asked = Asked::new(request, &order.deal, hints, env);
+        env.challenges.borrow_mut().keep(&asked, &answer);
+    }
+    answered(answer)
 }
 
 fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {

@@ -67,7 +67,7 @@ impl Settlement {
                 let settlement = Self::new(sale, amount, Waits::Request(edits), call, tries);
                 (Gate::Paying, RequestEffect::Settle(settlement))
             }
-            None => (Gate::Answered, RequestEffect::Answer(not_sent(&sale, env))),
+            None => (Gate::Answered, RequestEffect::Answer(not_sent(&sale, env).into())),
         }
     }
 
@@ -313,7 +313,7 @@ impl Settlement {
         env.notes.event(Note::Settled(outcome));
         env.notes.attribute("outcome", "paid");
         env.notes.attribute("settled", amount.0.to_string());
-        env.notes.attribute("transaction", &*settled.transaction);
+        env.notes.attribute("transaction", String::from(&*settled.transaction));
         if let Some(offer) = sale.offer(env) {
             let network = offer.asset.network.v1_name().into();
             let earned = amount.millionths(offer.asset.decimals);

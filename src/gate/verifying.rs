@@ -99,9 +99,9 @@ fn told(sale: &Sale, edits: Edits, env: &mut Env<'_>) -> Option<Edits> {
     let offer = sale.offer(env)?;
     let offer: &Offer = &offer;
     let edits = edits.tell_backend(&sale.payer, offer, env.mark.into());
-    env.notes.attribute("payer", &*sale.payer);
-    env.notes.attribute("network", offer.asset.network.as_str());
-    env.notes.attribute("asset", &*offer.asset.symbol);
+    env.notes.attribute("payer", sale.payer.clone());
+    env.notes.attribute("network", offer.asset.network.as_str().to_owned());
+    env.notes.attribute("asset", String::from(&*offer.asset.symbol));
     env.notes.attribute("amount", offer.amount.0.to_string());
     Some(match sale.terms(env) {
         Some(_) => edits.unencoded(),
@@ -220,7 +220,7 @@ impl Verifying {
             }
             Verify::Refused { reason, refusal } => {
                 env.notes.event(Note::Verified("refused"));
-                env.notes.attribute("payer", &*self.sale.payer);
+                env.notes.attribute("payer", self.sale.payer.clone());
                 // A payment that was not claimed may be in other hands meanwhile, and refused because it is being settled.
                 let answer = match self.sale.hold.is_free(env) {
                     Ok(()) => refuse(env, &self.sale.order, refusal, Some(&reason), ""),
@@ -231,7 +231,7 @@ impl Verifying {
                     share.forget();
                 }
                 self.sale.hold.release(env);
-                request((Gate::Answered, RequestEffect::Answer(answer)))
+                request((Gate::Answered, RequestEffect::Answer(answer.into())))
             }
             Verify::Unusable { why } => {
                 env.notes
@@ -255,7 +255,7 @@ impl Verifying {
         }
         if let Err(denied) = sale.hold.confirm(env) {
             let answer = deny(env, &sale.order, denied);
-            return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer)));
+            return (Gate::Answered, VerifiedEffect::Request(RequestEffect::Answer(answer.into())));
         }
         let edits = match stage {
             Stage::Held(edits) | Stage::Leaving(edits) => edits,
@@ -314,5 +314,5 @@ fn unavailable(sale: &Sale, env: &mut Env<'_>) -> (Gate, RequestEffect) {
     sale.hold.uncount(env);
     sale.hold.release(env);
     let answer = refuse(env, &sale.order, Refusal::FacilitatorUnavailable, None, "");
-    (Gate::Answered, RequestEffect::Answer(answer))
+    (Gate::Answered, RequestEffect::Answer(answer.into()))
 }

@@ -11,7 +11,7 @@ use super::callout::{Arrived, FROM_UPSTREAM};
 use super::calls::NotSent;
 use super::ending;
 use super::former;
-use super::head::{BODY_PROPERTY, Head, first};
+use super::head::{BODY_PROPERTY, Head, first, upgrades};
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
 use crate::gate::{
@@ -61,7 +61,7 @@ impl GateStream {
                 }
                 RequestEffect::Answer(mut answer) => {
                     if let Some(seconds) = soonest {
-                        answer.retry_after(seconds);
+                        Rc::make_mut(&mut answer).retry_after(seconds);
                     }
                     worker::answer(&answer);
                     return Action::Pause;
@@ -246,7 +246,8 @@ impl HttpContext for GateStream {
             worker::apply(Map::Request, &Edits::default().distrust(&headers));
             return Action::Continue;
         }
-        let body = if end_of_stream {
+        // An upgraded request has no end: the gate refuses it, without its body.
+        let body = if end_of_stream || upgrades(&headers) {
             Some(BodyFacts::None)
         } else {
             abi::property(&[BODY_PROPERTY]).and_then(|facts| reader::decode(&facts))

@@ -46,6 +46,11 @@ impl Head {
     }
 }
 
+/// Whether a request asks for a connection of its own, so that it has no end. The reader and the gate must agree on it.
+pub(super) fn upgrades(headers: &Pairs<'_>) -> bool {
+    first(headers, b"upgrade").or(first(headers, b":protocol")).is_some()
+}
+
 /// The first value of a header.
 pub(super) fn first<'h>(headers: &Pairs<'h>, name: &[u8]) -> Option<&'h [u8]> {
     headers.iter().find(|(sent, _)| *sent == name).map(|(_, value)| *value)

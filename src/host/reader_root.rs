@@ -10,7 +10,7 @@ use proxy_wasm::types::{Action, ContextType};
 
 use super::abi::{self, Buffer, Map};
 use super::former::{self, Lineage};
-use super::head::{BODY_PROPERTY, Head, Pairs, first};
+use super::head::{BODY_PROPERTY, Head, Pairs, upgrades};
 use crate::config::Config;
 use crate::gate::{carries_payment, pays_by_credit};
 use crate::pricing::{Former, RequestFacts, Routes, Scheme};
@@ -158,9 +158,8 @@ impl HttpContext for ReaderStream {
         if !routes.iter().flatten().any(|routes| routes.needs_body(&place, &headers)) {
             return Action::Continue;
         }
-        // An upgraded request has no end: the gate refuses it, without its body.
-        if first(&headers, b"upgrade").or(first(&headers, b":protocol")).is_some() {
-            hand_on(&BodyFacts::None);
+        // An upgraded request has no end, as the gate sees as well.
+        if upgrades(&headers) {
             return Action::Continue;
         }
         self.reading = Reading::Collecting(head);

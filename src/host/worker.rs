@@ -23,6 +23,9 @@ use crate::x402::Answer;
 /// How soon the root context is to look at what was left to it.
 const SOON: Duration = Duration::from_millis(1);
 
+/// What the names of attributes begin with.
+const PROPERTY: &str = "x402_";
+
 /// How many warnings about requests a worker writes in a minute.
 const WARNINGS_PER_MINUTE: u32 = 60;
 
@@ -302,9 +305,12 @@ impl Worker {
         for event in &notes.events {
             metrics.note(event, &self.config);
         }
+        let mut property = PROPERTY.to_owned();
         for (name, value) in &notes.attributes {
+            property.truncate(PROPERTY.len());
+            property.push_str(name);
             // Fails where the stream is gone: there is no access log line left to complete then.
-            let _ = abi::set_property(&format!("x402_{name}"), value.as_bytes());
+            let _ = abi::set_property(&property, value.as_bytes());
         }
         for warning in &notes.warnings {
             bounded(&self.warnings, warning);

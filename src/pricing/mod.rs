@@ -46,6 +46,7 @@ pub(crate) use matcher::PathPattern;
 pub use minutes::PerMinute;
 pub use money::{Decimal, MoneyError};
 pub use offer::{Asset, Atomic, Eip712Domain, Offer, PayTo, Scheme, Transfer, in_dollars};
+pub(crate) use path::without_query;
 pub use path::{Ambiguity, Normal, normalise, readings, resource_path};
 pub use quote::{Basis, Quote, QuoteRefusal};
 pub(crate) use rate::Rates;

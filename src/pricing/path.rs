@@ -67,9 +67,15 @@ pub fn readings(raw: &[u8]) -> Vec<Vec<u8>> {
 /// Case is kept, and the query is left out: this is what `resource.url` ends in.
 pub fn resource_path(raw: &[u8]) -> String {
     let normal = normalise(raw);
+    let is_literal = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(byte);
+    if let Ok(text) = core::str::from_utf8(&normal.path)
+        && normal.path.iter().all(is_literal)
+    {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(normal.path.len());
     for byte in normal.path.iter().copied() {
-        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+        if is_literal(&byte) {
             out.push(char::from(byte));
         } else {
             out.push('%');
@@ -114,7 +120,8 @@ fn origin_form(raw: &[u8]) -> &[u8] {
     }
 }
 
-fn without_query(raw: &[u8]) -> &[u8] {
+/// What comes before the query.
+pub(crate) fn without_query(raw: &[u8]) -> &[u8] {
     raw.split(|byte| *byte == b'?').next().unwrap_or_default()
 }
 

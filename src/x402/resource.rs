@@ -10,7 +10,7 @@ pub fn resource_url(public_url: Option<&str>, scheme: &str, authority: &str, pat
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let path = path.strip_prefix('/').unwrap_or(path);
     match public_url {
-        Some(base) => format!("{}/{path}", base.trim_end_matches('/')),
+        Some(base) => [base.trim_end_matches('/'), "/", path].concat(),
         None => {
             let (scheme, authority) = (scheme.to_ascii_lowercase(), authority.to_ascii_lowercase());
             format!("{scheme}://{}/{path}", without_default_port(&scheme, &authority))

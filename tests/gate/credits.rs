@@ -62,7 +62,7 @@ fn reserved(world: &mut World, gate: &mut Gate) -> Edits {
 
 fn refused(effect: RequestEffect) -> Answer {
     match effect {
-        RequestEffect::Answer(answer) => answer,
+        RequestEffect::Answer(answer) => std::rc::Rc::unwrap_or_clone(answer),
         _ => panic!("not answered"),
     }
 }

@@ -109,7 +109,7 @@ fn who_does_as_it_is_told_while_nobody_can_be_asked_is_not_counted() {
                     world.env(|env| waiting.not_sent(env)).1
                 }
                 RequestEffect::Settle(settlement) => match world.settled(*settlement, &CalloutReply::NotSent) {
-                    Released::Answer(answer) => RequestEffect::Answer(answer),
+                    Released::Answer(answer) => RequestEffect::Answer(answer.into()),
                     _ => panic!("not answered"),
                 },
                 effect => effect,

@@ -5,8 +5,10 @@ use crate::support;
 use serde_json::{Value, json};
 use support::world::{SETTLED, TOKEN, VALID, World, body, configuration, header};
 use support::{NOW, Payer, Terms, base64, unbase64, v1, v2};
-use x402_envoy::gate::{CalloutReply, CalloutToken, Edits, Endpoint, Gate, Note, Released, RequestEffect, ResponseEffect, VerifiedEffect};
-use x402_envoy::pricing::End;
+use x402_envoy::gate::{
+    CalloutReply, CalloutToken, Edits, Endpoint, Gate, Note, Released, Request, RequestEffect, ResponseEffect, VerifiedEffect, open,
+};
+use x402_envoy::pricing::{End, Place};
 use x402_envoy::reader::{BodyFacts, read_body};
 use x402_envoy::x402::Answer;
 
@@ -339,6 +341,73 @@ fn a_challenge_is_what_it_would_be_if_none_had_been_made_before() {
     assert_eq!(world.counted(&Note::Challenged(2)), 16);
 }
 
+/// Nor does it matter where the others were who asked before.
+#[test]
+fn a_kept_challenge_names_the_resource_that_was_asked_for() {
+    let schemes = ["http", "https"];
+    let authorities = ["api.example.com", "API.example.com:443", "other.example", "\u{e9}.example"];
+    let paths = [
+        "/paid",
+        "/paid?a=1",
+        "/paid?b#c",
+        "/./paid",
+        "//paid",
+        "/p%61id",
+        "http://elsewhere.example/paid",
+    ];
+    for public_url in [None, Some("https://shop.example/base/")] {
+        let mut configuration = configuration();
+        if let Some(url) = public_url {
+            configuration["public_url"] = json!(url);
+        }
+        let ask = |world: &mut World, scheme: &str, authority: &str, path: &str| {
+            let place = Place {
+                method: b"GET",
+                authority: authority.as_bytes(),
+                path: path.as_bytes(),
+                envoy_route: None,
+                is_cors_preflight: false,
+            };
+            let request = Request {
+                place,
+                scheme: scheme.as_bytes(),
+                headers: &[],
+                body: None,
+                ended: true,
+            };
+            match world.env(|env| open(&request, env)) {
+                (Gate::Answered, RequestEffect::Answer(answer)) => answer,
+                _ => panic!("not answered"),
+            }
+        };
+        let mut world = World::with(&configuration);
+        let mut resources = std::collections::BTreeSet::new();
+        for _ in 0..2 {
+            for scheme in schemes {
+                for authority in authorities {
+                    for path in paths {
+                        let answer = ask(&mut world, scheme, authority, path);
+                        assert_eq!(
+                            answer,
+                            ask(&mut World::with(&configuration), scheme, authority, path),
+                            "{scheme} {authority} {path}"
+                        );
+                        resources.extend(header(&answer, "payment-required").map(|sent| unbase64(sent)["resource"]["url"].to_string()));
+                    }
+                }
+            }
+        }
+        assert!(
+            if public_url.is_some() {
+                resources.len() == 1
+            } else {
+                resources.len() > 5
+            },
+            "{resources:?}"
+        );
+    }
+}
+
 #[test]
 fn an_unknown_settlement_is_never_a_new_challenge() {
     for reply in [
@@ -574,6 +643,16 @@ fn a_condition_that_fails_never_makes_a_priced_path_free() {
             (status, Some(reason)),
             "{body_facts:?}"
         );
+    }
+    for (method, status, reason) in [
+        ("GET", 400, "unreadable_body"),
+        ("HEAD", 400, "unreadable_body"),
+        ("POST", 500, "reader_missing"),
+    ] {
+        let (_, RequestEffect::Answer(answer)) = world.request_of(method, "/model", &[], None, false) else {
+            panic!("let through: {method}")
+        };
+        assert_eq!((answer.status, body(&answer)["error"].as_str()), (status, Some(reason)), "{method}");
     }
 }
 

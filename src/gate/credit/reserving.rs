@@ -29,12 +29,12 @@ impl Asking {
         // A payment that nobody can read is refused here: the ledger may have the money without it, and the client would think that it paid.
         if let Err(error) = decode(request.headers.iter().copied()) {
             let answer = refuse_plainly(env, error.refusal, &error.detail);
-            return (Gate::Answered, RequestEffect::Answer(answer));
+            return (Gate::Answered, RequestEffect::Answer(answer.into()));
         }
         let Some(tab) = Tab::open(order, request, env) else {
             // More than a ledger can count.
             let answer = refuse_plainly(env, Refusal::RouteConditionFailed, "it costs more than can be reserved");
-            return (Gate::Answered, RequestEffect::Answer(answer));
+            return (Gate::Answered, RequestEffect::Answer(answer.into()));
         };
         let mut tab = tab;
         if let Some(tenant) = tab.take_from_lease(env) {
@@ -101,7 +101,7 @@ impl Reserving {
                 }
                 env.notes
                     .attribute("outcome", if answer.status == 402 { "challenged" } else { "credit_refused" });
-                (Gate::Answered, RequestEffect::Answer(answer))
+                (Gate::Answered, RequestEffect::Answer(answer.into()))
             }
             // It may have reserved, or even settled a top-up: whatever is held goes back, and nobody is told to pay again.
             None => {
@@ -109,7 +109,7 @@ impl Reserving {
                     // It does not know Envoy: that is no failure which passes.
                     return (
                         Gate::Answered,
-                        VerifiedEffect::Request(RequestEffect::Answer(refused(&tab.order, env))),
+                        VerifiedEffect::Request(RequestEffect::Answer(refused(&tab.order, env).into())),
                     );
                 }
                 tab.give_lease_up(env);
@@ -130,7 +130,7 @@ impl Reserving {
 
 /// The request goes to the backend, in the name of a tenant.
 fn serve(tab: Tab, edits: Edits, tenant: &str, receipt: Option<(&'static str, String)>, env: &mut Env<'_>) -> (Gate, RequestEffect) {
-    env.notes.attribute("payer", tenant);
+    env.notes.attribute("payer", tenant.to_owned());
     env.notes.attribute("network", "credits");
     env.notes.attribute("amount", tab.quoted.to_string());
     let mut edits = edits.tell_backend_of_credit(tenant, tab.quoted, env.mark.into());
@@ -152,7 +152,7 @@ fn unavailable(tab: Tab, edits: Edits, may_be_held: bool, env: &mut Env<'_>) -> 
         let capture = tab.capture(0, env);
         env.notes.captures.push(capture);
     }
-    (Gate::Answered, RequestEffect::Answer(refused(&tab.order, env)))
+    (Gate::Answered, RequestEffect::Answer(refused(&tab.order, env).into()))
 }
 
 fn refused(order: &Order, env: &mut Env<'_>) -> Answer {

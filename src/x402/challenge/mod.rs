@@ -36,8 +36,9 @@ pub struct Hints {
 
 impl Hints {
     /// Whether a person sits before this client: `Accept` has `text/html` and `User-Agent` has `Mozilla`.
-    pub fn is_browser(accept: &str, user_agent: &str) -> bool {
-        accept.contains("text/html") && user_agent.contains("Mozilla")
+    pub fn is_browser(accept: &[u8], user_agent: &[u8]) -> bool {
+        let has = |text: &[u8], word: &[u8]| text.windows(word.len()).any(|part| part == word);
+        has(accept, b"text/html") && has(user_agent, b"Mozilla")
     }
 }
 

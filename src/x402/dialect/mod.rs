@@ -67,7 +67,7 @@ pub(super) fn base64(text: &str) -> Option<Vec<u8>> {
 }
 
 fn is_payment_header(name: &[u8]) -> bool {
-    name == b"payment-signature" || name == b"x-payment" || plain::Headers::knows(name)
+    name == b"payment-signature" || (name.starts_with(b"x-payment") && (name == b"x-payment" || plain::Headers::knows(name)))
 }
 
 fn text<'a>(name: &[u8], value: &'a [u8]) -> Result<&'a str, PaymentError> {

@@ -51,7 +51,7 @@ fn answers_fit_their_readers() {
     let mut page = challenge(Refusal::PaymentRequired, &payables);
     page.resource.description = "<script>alert(1)</script>";
     page.hints = Hints {
-        browser: Hints::is_browser("text/html,*/*", "Mozilla/5.0"),
+        browser: Hints::is_browser(b"text/html,*/*", b"Mozilla/5.0"),
         origin: true,
         api_key: false,
     };

@@ -1,6 +1,7 @@
 //! One stream through Envoy: `src/host/gate_stream.rs`, and what Envoy itself does with a stream that is paused.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use x402_envoy::gate::{
     CalloutToken, Edits, Gate, Owed, Request, RequestEffect, Response, ResponseEffect, Settlement, VerifiedEffect, open,
@@ -113,7 +114,7 @@ impl Worker {
         let (_, effect) = self.with_env(world, root, None, |env| open(&request, env));
         self.root(root).list = before;
         match effect {
-            RequestEffect::Answer(answer) => answer,
+            RequestEffect::Answer(answer) => Rc::unwrap_or_clone(answer),
             _ => invariants::violated("no answer without a payment", format!("{} is not refused", route.name)),
         }
     }

@@ -16,7 +16,11 @@ pub fn noted(world: &World, visit: Option<usize>, notes: &Notes) {
             world.gauge.set(world.gauge.get() + net);
         }
     }
-    let texts = notes.attributes.iter().map(|(_, value)| value).chain(&notes.warnings);
+    let texts = notes
+        .attributes
+        .iter()
+        .map(|(_, value)| &**value)
+        .chain(notes.warnings.iter().map(|warning| &**warning));
     let crowd = world.crowd.borrow();
     let payment = visit.and_then(|visit| crowd.visits[visit].errand.payment);
     let proof = payment.map(|payment| crowd.payments[payment].proof.as_str());
