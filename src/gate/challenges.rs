@@ -1,12 +1,15 @@
-//! Challenges that were made before: whoever asks for the same thing at the same price, and is the same kind of client, gets the same answer.
+//! Challenges that were made before: whoever asks for the same thing at the same price, is the same kind of client, and is refused for the
+//! same reason, gets the same answer.
 
 use std::rc::Rc;
 
+use super::answer::refuse;
 use super::env::Env;
-use super::order::Deal;
+use super::order::{Deal, Order};
 use super::request::Request;
 use crate::pricing::{Quote, without_query};
-use crate::x402::{Answer, Hints};
+use crate::supported;
+use crate::x402::{Answer, Hints, Refusal};
 
 /// How many are kept by a worker. Clients choose which, by what they ask for.
 const SLOTS: usize = 64;
@@ -15,7 +18,8 @@ const LONGEST: usize = 512;
 
 /// What a challenge depends on, where it depends on no facilitator's word. As it came: a URL is made of it only where the answer is.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+struct Asked<'a> {
+    refusal: Refusal,
     route: usize,
     quote: &'a Quote,
     /// Scheme, authority and path.
@@ -24,7 +28,7 @@ pub(super) struct Asked<'a> {
 }
 
 impl<'a> Asked<'a> {
-    pub(super) fn new(request: &Request<'a>, deal: &'a Deal, hints: Hints, env: &Env<'_>) -> Self {
+    fn new(refusal: Refusal, request: &Request<'a>, deal: &'a Deal, hints: Hints, env: &Env<'_>) -> Self {
         let path = without_query(request.place.path);
         let place = match env.config.public_url {
             // It says what the resource's URL begins with, whatever the request does.
@@ -32,6 +36,7 @@ impl<'a> Asked<'a> {
             None => [request.scheme, request.place.authority, path],
         };
         Self {
+            refusal,
             route: deal.route,
             quote: &deal.quote,
             place,
@@ -45,13 +50,16 @@ impl<'a> Asked<'a> {
             .place
             .iter()
             .flat_map(|part| part.iter())
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+            .fold(0x811c_9dc5_u32 ^ self.refusal as u32, |hash, byte| {
+                (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
+            });
         usize::try_from(hash).unwrap_or(0).checked_rem(SLOTS).unwrap_or(0)
     }
 }
 
 /// A challenge, and what it answers.
 struct Made {
+    refusal: Refusal,
     route: usize,
     quote: Quote,
     place: [Box<[u8]>; 3],
@@ -62,7 +70,7 @@ struct Made {
 impl Made {
     fn is_for(&self, asked: &Asked<'_>) -> bool {
         let is_there = self.place.iter().zip(asked.place).all(|(one, other)| **one == *other);
-        is_there && self.route == asked.route && self.hints == asked.hints && self.quote == *asked.quote
+        is_there && self.refusal == asked.refusal && self.route == asked.route && self.hints == asked.hints && self.quote == *asked.quote
     }
 }
 
@@ -72,13 +80,13 @@ pub struct Challenges(Vec<Option<Made>>);
 
 impl Challenges {
     /// The answer to the same thing.
-    pub(super) fn find(&self, asked: &Asked<'_>) -> Option<&Rc<Answer>> {
+    fn find(&self, asked: &Asked<'_>) -> Option<&Rc<Answer>> {
         let made = self.0.get(asked.slot())?.as_ref()?;
         made.is_for(asked).then_some(&made.answer)
     }
 
     /// Keeps an answer, in the place of another one.
-    pub(super) fn keep(&mut self, asked: &Asked<'_>, answer: &Rc<Answer>) {
+    fn keep(&mut self, asked: &Asked<'_>, answer: &Rc<Answer>) {
         if asked.place.iter().map(|part| part.len()).sum::<usize>() > LONGEST {
             return;
         }
@@ -87,6 +95,7 @@ impl Challenges {
         }
         if let Some(slot) = self.0.get_mut(asked.slot()) {
             *slot = Some(Made {
+                refusal: asked.refusal,
                 route: asked.route,
                 quote: asked.quote.clone(),
                 place: asked.place.map(Box::from),
@@ -94,5 +103,35 @@ impl Challenges {
                 answer: Rc::clone(answer),
             });
         }
+    }
+}
+
+/// The answer that another one like this got before.
+pub(super) fn kept(refusal: Refusal, request: &Request<'_>, deal: &Deal, hints: Hints, env: &mut Env<'_>) -> Option<Rc<Answer>> {
+    let asked = Asked::new(refusal, request, deal, hints, env);
+    let answer = env.challenges.borrow().find(&asked).cloned()?;
+    env.refused(refusal, Some(deal.route));
+    Some(answer)
+}
+
+/// Refuses a request with a challenge that says no more than why, and keeps it.
+pub(super) fn challenge(refusal: Refusal, request: &Request<'_>, order: &Order, env: &mut Env<'_>) -> Rc<Answer> {
+    let answer = Rc::new(refuse(env, order, refusal, None, ""));
+    // Where it depends on what facilitators say, it is made anew each time.
+    if order.route(env).is_some_and(|(_, route)| !supported::needs_facts(&route.offers)) {
+        let asked = Asked::new(refusal, request, &order.deal, order.hints, env);
+        env.challenges.borrow_mut().keep(&asked, &answer);
+    }
+    answer
+}
+
+/// The same, with what was found wrong in a payment. A flood of them shall cost no more than it must.
+pub(super) fn turned_down(refusal: Refusal, detail: &str, request: &Request<'_>, order: &Order, env: &mut Env<'_>) -> Rc<Answer> {
+    if !detail.is_empty() || refusal.row().status != 402 {
+        return refuse(env, order, refusal, None, detail).into();
+    }
+    match kept(refusal, request, &order.deal, order.hints, env) {
+        Some(answer) => answer,
+        None => challenge(refusal, request, order, env),
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Gate;
 use super::admission::{Admission, Denied};
 use super::answer::{deny, refuse, refuse_for, refuse_plainly};
-use super::challenges::Asked;
+use super::challenges::{challenge, kept, turned_down};
 use super::credit::Asking;
 use super::delivery::Delivery;
 use super::edits::Edits;
@@ -24,7 +24,6 @@ use crate::precheck::{self, Claiming, Terms};
 use crate::pricing::{Atomic, Condition, Located, Offer, Place, QuoteRefusal, RequestFacts, Scheme, Selection};
 use crate::reader::{BodyFacts, Why};
 use crate::replay::SHARED_SECRET;
-use crate::supported;
 use crate::x402::{Answer, Dialect, Payment, Refusal, decode};
 
 /// A request, as the gate sees it.
@@ -208,19 +207,11 @@ fn unpaid(request: &Request<'_>, deal: Deal, env: &mut Env<'_>) -> (Gate, Reques
         let order = Order::of(request, deal, hints, env);
         return (Gate::Keyed(Keyed::new(order)), RequestEffect::Forward(edits));
     }
-    let kept = env.challenges.borrow().find(&Asked::new(request, &deal, hints, env)).cloned();
-    if let Some(answer) = kept {
-        env.refused(Refusal::PaymentRequired, Some(deal.route));
+    if let Some(answer) = kept(Refusal::PaymentRequired, request, &deal, hints, env) {
         return answered(answer);
     }
     let order = Order::of(request, deal, hints, env);
-    let answer = Rc::new(refuse(env, &order, Refusal::PaymentRequired, None, ""));
-    // Where it depends on what facilitators say, it is made anew each time.
-    if order.route(env).is_some_and(|(_, route)| !supported::needs_facts(&route.offers)) {
-        let asked = Asked::new(request, &order.deal, hints, env);
-        env.challenges.borrow_mut().keep(&asked, &answer);
-    }
-    answered(answer)
+    answered(challenge(Refusal::PaymentRequired, request, &order, env))
 }
 
 fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: Payment, env: &mut Env<'_>) -> (Gate, RequestEffect) {
@@ -246,7 +237,7 @@ fn paid(request: &Request<'_>, facts: &RequestFacts<'_>, order: Order, payment: 
             match formerly.or_else(|| Some((None, late(&payment, refused.refusal, &order, &terms, env)?))) {
                 Some((None, approved)) => (None, approved, Some(refused)),
                 Some((former, approved)) => (former, approved, None),
-                None => return answered(refuse(env, &order, refused.refusal, None, &refused.detail)),
+                None => return answered(turned_down(refused.refusal, &refused.detail, request, &order, env)),
             }
         }
     };

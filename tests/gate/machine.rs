@@ -10,7 +10,7 @@ use x402_envoy::gate::{
 };
 use x402_envoy::pricing::{End, Place};
 use x402_envoy::reader::{BodyFacts, read_body};
-use x402_envoy::x402::Answer;
+use x402_envoy::x402::{Answer, Refusal};
 
 /// What becomes of an answer's headers, with or without a settlement before.
 enum Out {
@@ -339,6 +339,41 @@ fn a_challenge_is_what_it_would_be_if_none_had_been_made_before() {
     assert_ne!(world.refused(clients[0]), world.refused(clients[1]));
     assert_ne!(world.refused(clients[0]), world.refused(clients[2]));
     assert_eq!(world.counted(&Note::Challenged(2)), 16);
+}
+
+/// What is wrong with a payment is said to each as if it were the first.
+#[test]
+fn a_refusal_is_what_it_would_be_if_none_had_been_made_before() {
+    let accepted = World::new().challenge()["accepts"][0].clone();
+    let payment = |terms: Terms, signer: u8| {
+        let mut payload = terms.payload(&Payer::new(signer));
+        payload["authorization"]["from"] = json!(Payer::new(1).address().to_string());
+        base64(&v2(&accepted, payload))
+    };
+    let of_value = |value| Terms { value, ..Terms::good(1) };
+    let payments = [
+        payment(Terms::good(1), 2),
+        payment(Terms::good(2), 3),
+        payment(of_value(1), 1),
+        payment(of_value(2), 1),
+    ];
+    let mut world = World::new();
+    let mut said = std::collections::BTreeSet::new();
+    for _ in 0..2 {
+        world.refused(&[]);
+        for payment in &payments {
+            for origin in [&[][..], &[("origin", &b"https://shop.example"[..])]] {
+                let sent = [&[("payment-signature", &payment[..])], origin].concat();
+                let answer = world.refused(&sent);
+                assert_eq!(answer, World::new().refused(&sent));
+                said.insert(answer.body);
+            }
+        }
+    }
+    // The two that are forged are told the same, those of too little each their own.
+    assert_eq!(said.len(), 3);
+    assert_eq!(world.counted(&Note::Refused(Refusal::InvalidSignature)), 8);
+    assert_eq!(world.counted(&Note::Challenged(2)), 2);
 }
 
 /// Nor does it matter where the others were who asked before.
