@@ -12,6 +12,7 @@ pub mod eip2612;
 pub mod eip3009;
 mod eip712;
 mod hexadecimal;
+mod keccak;
 mod nonce;
 #[cfg(test)]
 mod oracle;
@@ -21,34 +22,12 @@ mod recover;
 mod signature;
 mod u256;
 
-use sha3::{Digest, Keccak256};
-
 pub use address::{Address, EXACT_PERMIT2_PROXY, PERMIT2, UPTO_PERMIT2_PROXY};
 pub use eip712::{domain_separator, permit2_domain};
 pub use hexadecimal::HexError;
+pub use keccak::keccak256;
 pub use nonce::Nonce;
 pub use payers::Payers;
 pub use recover::recover;
 pub use signature::{MAX_SIGNATURE_BYTES, Signature, SignatureError, SignatureForm};
 pub use u256::{DecimalError, U256};
-
-/// Keccak-256 as Ethereum uses it (the padding from before SHA-3 was standardised).
-pub fn keccak256(bytes: &[u8]) -> [u8; 32] {
-    Keccak256::digest(bytes).into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hashes_the_known_inputs() {
-        let known = [
-            ("", "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"),
-            ("abc", "4e03657aea45a94fc7d47ba826c8d667c0d1e6e33a64a036ec44f58fa12d6c45"),
-        ];
-        for (text, hash) in known {
-            assert_eq!(hex::encode(keccak256(text.as_bytes())), hash);
-        }
-    }
-}

@@ -3,7 +3,7 @@
 //! They are compiled in from `src/` rather than linked as a crate, because the filter's crate brings an entry point for Envoy along, and a
 //! module can have only one.
 
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)] // of what only the rest of the filter uses
 
 #[path = "../../../src/breaker/mod.rs"]
 pub mod breaker;
