@@ -86,6 +86,25 @@ def wasm_filter(root_id: str, wasm: Path, configuration: Json | None = None, vm_
     return {"name": root_id, "typed_config": {"@type": WASM, "config": plugin}}
 
 
+def doing_without_reader(route: Json) -> Json:
+    """The part of a route that the reader is not asked about: nobody reads the body of a GET."""
+    found = copy.deepcopy(route)
+    found["match"].setdefault("headers", []).append({"name": ":method", "string_match": {"exact": "GET"}})
+    found.setdefault("typed_per_filter_config", {})["x402-reader"] = {"@type": TYPE + "config.route.v3.FilterConfig", "disabled": True}
+    return found
+
+
+def wasm_plugins(config: Any) -> Iterable[Json]:
+    """The plugin of each wasm filter anywhere in a bootstrap, in order."""
+    if isinstance(config, dict):
+        if config.get("@type") == WASM:
+            yield config["config"]
+        config = list(config.values())
+    if isinstance(config, list):
+        for inner in config:
+            yield from wasm_plugins(inner)
+
+
 def plugin_configuration(configuration: Json, form: str = "struct") -> Json:
     """The filter's configuration as the Any that Envoy wants, in one of `FORMS`."""
     if form == "string":
@@ -132,6 +151,7 @@ def gateway(
     *,
     wasm: Path | None = None,
     reader: bool = True,
+    read_get: bool = False,
     filters: bool = True,
     backend_http2: bool = False,
     codec: str = "AUTO",
@@ -150,9 +170,10 @@ def gateway(
     """The standard gateway as an Envoy bootstrap: one listener (HTTP/1.1 and h2c by prior knowledge with codec AUTO),
     `x402-reader`, `x402`, optional CORS, router; clusters `backend` and one per facilitator.
 
-    `filters=False` leaves the filter out, `reader=False` only the reader. `before` and `after` are HTTP filters around
-    it. `buffer_limit` (bytes) raises what may be collected of a request. `path_normalisation` is merged into the
-    connection manager, which otherwise leaves paths as they come. `host` is where the listener binds.
+    `filters=False` leaves the filter out, `reader=False` only the reader, which is asked about a GET only with `read_get`.
+    `before` and `after` are HTTP filters around it. `buffer_limit` (bytes) raises what may be collected of a request.
+    `path_normalisation` is merged into the connection manager, which otherwise leaves paths as they come. `host` is where
+    the listener binds.
     """
     chain: list[Json] = [cors_filter()] if cors else []
     chain += list(before)
@@ -165,7 +186,11 @@ def gateway(
     chain.append({"name": "envoy.filters.http.router",
                   "typed_config": {"@type": TYPE + "extensions.filters.http.router.v3.Router"}})
 
-    virtual_host: Json = {"name": "all", "domains": ["*"], "routes": list(routes or [route()])}
+    known = list(routes or [route()])
+    if filters and reader and not read_get:
+        # As envoy/envoy.yaml has it.
+        known = [one for whole in known for one in (doing_without_reader(whole), whole)]
+    virtual_host: Json = {"name": "all", "domains": ["*"], "routes": known}
     if buffer_limit is not None:
         virtual_host["request_body_buffer_limit"] = buffer_limit
     if cors:
@@ -221,11 +246,8 @@ def managers(config: Json) -> Iterable[Json]:
 def with_filter_config(config: Json, filter_config: Json, form: str = "struct") -> Json:
     """A copy in which each wasm filter has this configuration; `form` is one of `FORMS`."""
     config = copy.deepcopy(config)
-    for manager in managers(config):
-        for http_filter in manager["http_filters"]:
-            if http_filter["typed_config"]["@type"] == WASM:
-                http_filter["typed_config"]["config"]["configuration"] = plugin_configuration(
-                    filter_config, form)
+    for plugin in wasm_plugins(config):
+        plugin["configuration"] = plugin_configuration(filter_config, form)
     return config
 
 

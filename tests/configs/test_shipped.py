@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from stack.envoy import doing_without_reader
+
 from . import shipped
 from .shipped import Json
 
@@ -46,6 +48,19 @@ def test_the_reader_comes_before_the_gate(path: Path) -> None:
     if path.name == "envoypatchpolicy.yaml":
         order.reverse()  # each is added at the front
     assert order == ["x402-reader", "x402"]
+
+
+def test_the_reader_is_not_asked_about_a_get() -> None:
+    (document,) = shipped.documents(shipped.ENVOY / "envoy.yaml")
+    without, whole = next(one["routes"] for one in shipped.walk(document) if "routes" in one and "domains" in one)
+    # As the suites have it, which show what that means.
+    assert doing_without_reader(whole) == without
+
+
+def test_no_route_does_without_the_gate() -> None:
+    for path in shipped.FILES:
+        for one in shipped.walk(shipped.documents(path)):
+            assert set(one.get("typed_per_filter_config", {})) <= {"x402-reader"}, path
 
 
 def test_nothing_fails_open() -> None:

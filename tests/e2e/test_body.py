@@ -9,7 +9,7 @@ import pytest
 from .backend import pattern
 from .checks import paid, refused, unpaid, untouched
 from .facilitator import hang
-from .world import MAIN, World
+from .world import MAIN, World, changed, price
 
 CHAT = "/v1/chat/completions"
 JSON_BODY = [("content-type", "application/json")]
@@ -113,6 +113,23 @@ def test_content_type_does_not_open(main, kind):
     untouched(main, answer)
 
 
+SHAPES = {
+    "length": {"body": chat()},
+    "chunks": {"chunks": [chat()[:10], chat()[10:]]},
+    "many chunks": {"chunks": [chat()[index:index + 1] for index in range(len(chat()))]},
+    "trailers": {"chunks": [chat()], "trailers": [("x-sum", "1")]},
+    "many chunks and trailers": {"chunks": [chat()[:10], chat()[10:30], chat()[30:]], "trailers": [("x-sum", "1")]},
+}
+
+# A route whose price depends on the body of whatever is sent there.
+ANY_METHOD = changed(routes=[{"name": "any", "match": {"path": CHAT, "model": "gpt-4o*"}, "price": price("0.02")}, *MAIN["routes"]])
+
+
+@pytest.fixture(scope="session")
+def any_method(worlds) -> World:
+    return worlds.world("any-method", ANY_METHOD)
+
+
 @pytest.fixture(scope="session")
 def no_reader(worlds) -> World:
     """`x402` alone, as with plain Istio and Envoy Gateway resources."""
@@ -127,6 +144,23 @@ def test_reader_is_missing(no_reader, protocol):
         untouched(no_reader, answer)
 
 
+@pytest.mark.parametrize("method", ["GET", "OPTIONS", "get"])
+@pytest.mark.parametrize("shape", ["length", "chunks", "trailers"])
+def test_methods_without_a_body(any_method, protocol, method, shape):
+    """The reader does not see a GET; what it brings along must not pass for no body."""
+    world = any_method
+    answer = world.call(CHAT, method, JSON_BODY, protocol=protocol, **SHAPES[shape])
+    if method == "GET":
+        assert (answer.status, answer.json()["error"]) == (400, "unreadable_body")
+        assert "POST" in answer.json()["message"]
+    else:
+        # Envoy itself may not know "get".
+        assert answer.status in ((400, 402) if method == "get" else (402,)), answer
+    untouched(world, answer)
+    refused(world.call(CHAT, "GET", protocol=protocol), 400, "route_condition_failed")
+    unpaid(world, world.call(CHAT, "POST", JSON_BODY, protocol=protocol, **SHAPES[shape]), 402)
+
+
 def test_other_routes_do_without(no_reader, protocol):
     payment = no_reader.payment("/paid")
     answer = no_reader.call("/paid", "POST", payment=payment, body=pattern(1 << 16), protocol=protocol,
@@ -135,15 +169,6 @@ def test_other_routes_do_without(no_reader, protocol):
 
 
 # The trap that releases an unpaid request: Continue from the body callback while the header callback waits.
-
-SHAPES = {
-    "length": {"body": chat()},
-    "chunks": {"chunks": [chat()[:10], chat()[10:]]},
-    "many chunks": {"chunks": [chat()[index:index + 1] for index in range(len(chat()))]},
-    "trailers": {"chunks": [chat()], "trailers": [("x-sum", "1")]},
-    "many chunks and trailers": {"chunks": [chat()[:10], chat()[10:30], chat()[30:]], "trailers": [("x-sum", "1")]},
-}
-
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("path", [CHAT, "/paid"])

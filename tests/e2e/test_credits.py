@@ -10,7 +10,7 @@ from typing import Iterator
 
 import pytest
 
-from stack.envoy import cluster, managers, with_filter_config
+from stack.envoy import cluster, wasm_plugins, with_filter_config
 from stack.ledger import Ledger as Service
 from stack.postgres import Postgres
 
@@ -355,10 +355,8 @@ def test_a_new_configuration_in_the_middle_of_an_answer(worlds, ledger, what):
 def another_vm(world):
     """The same configuration in another VM."""
     changed_config = copy.deepcopy(world.envoy.config)
-    for manager in managers(changed_config):
-        for http_filter in manager["http_filters"]:
-            if http_filter["name"].startswith("x402"):
-                http_filter["typed_config"]["config"]["vm_config"]["environment_variables"] = {"key_values": {"generation": "2"}}
+    for plugin in wasm_plugins(changed_config):
+        plugin["vm_config"]["environment_variables"] = {"key_values": {"generation": "2"}}
     return changed_config
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 from eth_account import Account
 
-from stack.envoy import managers, with_filter_config
+from stack.envoy import wasm_plugins, with_filter_config
 
 from .checks import alive, unpaid
 from .facilitator import garbage, hang, ok, refuse
@@ -246,11 +246,8 @@ def test_a_new_configuration_forgets_neither(worlds, payer, what):
     if what == "filter":
         other = with_filter_config(other, {**CONFIG, "quote_grace": "61s"})
     else:
-        for manager in managers(other):
-            for http_filter in manager["http_filters"]:
-                if http_filter["name"].startswith("x402"):
-                    http_filter["typed_config"]["config"]["vm_config"]["environment_variables"] = {
-                        "key_values": {"generation": "2"}}
+        for plugin in wasm_plugins(other):
+            plugin["vm_config"]["environment_variables"] = {"key_values": {"generation": "2"}}
     assert world.envoy.update(config=other) is None
     third = payment(world, "/two", payer)
     refused(world, "/two", third)

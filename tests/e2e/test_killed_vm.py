@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from stack import tools
-from stack.envoy import managers
+from stack.envoy import managers, wasm_plugins
 
 from .checks import unpaid
 from .client import Closed
@@ -34,14 +34,13 @@ def hasty(config):
     """Timeouts that a test can wait for."""
     for manager in managers(config):
         manager["stream_idle_timeout"] = f"{IDLE}s"
-        for http_filter in manager["http_filters"]:
-            if http_filter["name"].startswith("x402"):
-                http_filter["typed_config"]["config"]["reload_config"]["backoff"]["base_interval"] = "0.1s"
+    for plugin in wasm_plugins(config):
+        plugin["reload_config"]["backoff"]["base_interval"] = "0.1s"
 
 
 def mortal(worlds, name, workers) -> World:
-    """An Envoy whose VMs can be ended."""
-    return worlds.world(name, CONFIG, workers=workers, wasm=tools.ensure_panic_wasm(), edit=hasty)
+    """An Envoy whose VMs can be ended, and whose reader is asked about every request: it is made anew when it is next asked."""
+    return worlds.world(name, CONFIG, workers=workers, wasm=tools.ensure_panic_wasm(), edit=hasty, read_get=True)
 
 
 def deaths(world, moment):

@@ -5,7 +5,7 @@ With that flag Envoy stops at the request's and the answer's headers only, and g
 
 import pytest
 
-from stack.envoy import managers
+from stack.envoy import wasm_plugins
 
 from .backend import pattern
 from .checks import alive, paid, unpaid
@@ -15,10 +15,9 @@ from .world import MAIN, World
 
 def flag(config):
     """Set it on the gate."""
-    for manager in managers(config):
-        for http_filter in manager["http_filters"]:
-            if http_filter["name"] == "x402":
-                http_filter["typed_config"]["config"]["allow_on_headers_stop_iteration"] = True
+    for plugin in wasm_plugins(config):
+        if plugin["root_id"] == "x402":
+            plugin["allow_on_headers_stop_iteration"] = True
 
 
 @pytest.fixture(scope="module")

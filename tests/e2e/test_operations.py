@@ -148,10 +148,9 @@ def test_metrics_count(main):
 def test_earnings_and_latency(main):
     network, earned = "base", "x402_earned.asset.USDC.network.base"
     payment = main.payment("/paid", choose=lambda found: found["network"] == "eip155:8453")
-    before, claims = main.metric(earned), main.metric("x402_claims")
+    before = main.metric(earned)
     paid(main, main.call("/paid", payment=payment), payment)
     eventually(lambda: main.metric(earned) == before + int(payment.offer["amount"]), f"USDC on {network} is counted to the unit")
-    eventually(lambda: main.metric("x402_claims") > claims, "the spent payment is remembered")
     text = main.envoy.prometheus()
     assert "x402_verify_ms_bucket" in text and "x402_settle_ms_bucket" in text
 

@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from stack import tools
-from stack.envoy import managers, with_filter_config
+from stack.envoy import wasm_plugins, with_filter_config
 
 from .checks import alive, paid, unpaid
 from .client import Closed
@@ -30,11 +30,8 @@ def another(world, name):
     number = world.envoy.stats(r"^listener_manager\.lds\.update_success$")["listener_manager.lds.update_success"]
     if name == "filter":
         return with_filter_config(config, changed(pre_check={**MAIN["pre_check"], "clock_skew": f"{10 + number:.0f}s"}))
-    for manager in managers(config):
-        for http_filter in manager["http_filters"]:
-            if http_filter["name"].startswith("x402"):
-                http_filter["typed_config"]["config"]["vm_config"]["environment_variables"] = {
-                    "key_values": {"generation": f"{number:.0f}"}}
+    for plugin in wasm_plugins(config):
+        plugin["vm_config"]["environment_variables"] = {"key_values": {"generation": f"{number:.0f}"}}
     return config
 
 
@@ -133,10 +130,8 @@ def test_new_vm_while_a_settlement_outlives_the_listener(reloading):
 def module(world, wasm):
     """The same configuration with another module: another VM under the same vm_id."""
     config = copy.deepcopy(world.envoy.config)
-    for manager in managers(config):
-        for http_filter in manager["http_filters"]:
-            if http_filter["name"].startswith("x402"):
-                http_filter["typed_config"]["config"]["vm_config"]["code"]["local"]["filename"] = str(wasm)
+    for plugin in wasm_plugins(config):
+        plugin["vm_config"]["code"]["local"]["filename"] = str(wasm)
     return config
 
 
