@@ -90,10 +90,13 @@ class Site:
 
     def envoy(self, name: str, *, filters: list[Json] | None = None, filter_config: Json | None = None, reader: bool = True,
               routes: list[Json] | None = None, workers: int = 1, clusters: list[Json] = (), wasm: Path | None = None,
-              before: list[Json] = (), after: list[Json] = (), cores: set[int] | None = None,
+              before: list[Json] = (), after: list[Json] = (), cores: set[int] | None = None, read_get: bool = False,
               edit: Callable[[Json], None] | None = None) -> Envoy:
-        """An Envoy: with the filter if it has a configuration, else with `filters` (none: a plain proxy). `edit` changes what was made."""
-        config = gateway(self.backend, {"facilitator": self.facilitator}, filters=filter_config is not None, reader=reader, wasm=wasm or build.MODULE,
+        """An Envoy: with the filter if it has a configuration, else with `filters` (none: a plain proxy). `edit` changes what was made.
+
+        Its reader is asked about everything but a GET, as in envoy/envoy.yaml, or with `read_get` about a GET too.
+        """
+        config = gateway(self.backend, {"facilitator": self.facilitator}, filters=filter_config is not None, reader=reader, read_get=read_get, wasm=wasm or build.MODULE,
                          before=before, after=[*(filters or []), *after], routes=routes, clusters=clusters, path_normalisation=MANAGER)
         if filter_config is not None:
             config = with_filter_config(config, filter_config)
@@ -130,9 +133,10 @@ def _configured(name: str, configuration: str) -> Json:
     return made
 
 
-def constant(headers: list[tuple[str, str]], body: bytes) -> Json:
-    """The filter that answers 402 with these bytes."""
-    return _configured("constant", "".join(f"{name}: {value}\n" for name, value in headers) + "\n" + body.decode())
+def constant(headers: list[tuple[str, str]], body: bytes, *, observing: bool = False) -> Json:
+    """The filter that answers 402 with these bytes; if it is `observing`, after the same calls of Envoy that the real one makes for a challenge."""
+    name = "observing" if observing else "constant"
+    return _configured(name, ("observing\n" if observing else "") + "".join(f"{name}: {value}\n" for name, value in headers) + "\n" + body.decode())
 
 
 def direct(headers: list[tuple[str, str]], body: bytes, status: int = 402) -> list[Json]:

@@ -17,8 +17,8 @@ What the filter costs, each figure beside something that does the same or nothin
 
 Everything is a ratio of runs that took turns in one go (A B A B …): one Envoy worker (`--concurrency 1`) has a core to itself, the load
 generator, the backend and the facilitator share another. 32 connections ask as fast as they are answered, HTTP/1.1, no access log. The
-filter is set up as in [`envoy/envoy.yaml`](../envoy/envoy.yaml), reader and gate both, unless a row says otherwise. A figure is the median
-of the ratios of all rounds; in brackets are the least and the most. *By CPU time* is the same comparison by the CPU time of the server's process
+filter is set up as in [`envoy/envoy.yaml`](../envoy/envoy.yaml), reader and gate both (the reader is not asked about a GET), unless a row
+says otherwise. A figure is the median of the ratios of all rounds; in brackets are the least and the most. *By CPU time* is the same comparison by the CPU time of the server's process
 for each request, which does not depend on the load generator: above 1 the filter is cheaper.
 """
 
@@ -27,14 +27,14 @@ REPEAT = """## How to repeat it
 ```sh
 make bench                  # under ten minutes, builds aside; x402-axum alone takes some five to build the first time
 make bench FULL=1           # more and longer runs, a million requests for memory: under forty
-make bench ONLY="paid"      # one part: challenge free forged paid stream parts claims routes memory start crossings
+make bench ONLY="paid"      # one part: challenge free forged paid stream parts crossings profile claims routes memory start
 make bench PEERS=no         # without x402-axum and @x402/express
 make bench-report           # the cheap subset that CI shows: half a minute, nothing but Envoy and Python
 ```
 
 Linux with two cores or more, and nothing else that runs. Results are kept in `.local/bench/results.json`, one part at a time, and this page
-is written from all of them. Instruction counts want `valgrind` (`apt-get install valgrind`); without it they are left out. Where `perf` is
-installed, `perf record -p` on the Envoy of a part shows where its time goes; Envoy's own functions have no names in the packaged build.
+is written from all of them. Instruction counts want `valgrind`, and where the time goes `perf` (Debian: `valgrind`, `linux-perf`); without them that is left out. Envoy's own
+functions have no names in the packaged build.
 """
 
 
@@ -46,7 +46,7 @@ def write(results: Json) -> None:
     if bars := _bars(results):
         PICTURE.write_text(chart.bars("CPU time of the server for a request, in microseconds", bars))
         text.append("![CPU time of the server for a request](performance.svg)\n")
-    text += [bounds.text(results), _parts(results), _crossings(results), _raw(results), _about(results), REPEAT]
+    text += [bounds.text(results), _profile(results), _parts(results), _crossings(results), _raw(results), _about(results), REPEAT]
     DOCUMENT.write_text("\n".join(part for part in text if part))
     tools.say(f"wrote {DOCUMENT.relative_to(tools.ROOT)}")
 
@@ -78,6 +78,20 @@ def _bars(results: Json) -> list[tuple[str, float]]:
     wanted = (("challenge", "challenge: "), ("free", "no price: "), ("forged", "forged: "), ("paid", "paid: "))
     return [(label + name, reading["cpu_us"]["median"]) for part, label in wanted
             for name, reading in results.get(part, {}).get("raw", {}).get("readings", {}).items()]
+
+
+def _profile(results: Json) -> str:
+    found = results.get("profile", {}).get("raw", {}).get("profile")
+    if not found:
+        return ""
+    lines = ["## Where the time goes\n",
+             "Microseconds of CPU time of Envoy's process for a request, sampled by `perf`. The module's own code is what V8 made of it; what it "
+             "costs to enter and leave it is Envoy's.\n",
+             "| a request | all | kernel | Envoy | the module's code | libraries |", "| --- | --- | --- | --- | --- | --- |"]
+    for what, times in found.items():
+        cells = [number(times[place]) for place in ("all", "kernel", "envoy", "module", "libraries")]
+        lines.append(f"| {what} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _parts(results: Json) -> str:

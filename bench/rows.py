@@ -10,7 +10,7 @@ from .measure import Figure
 Json = dict[str, Any]
 
 # The parts of the bench, in the order of the report; each is a module of bench/scenes.
-SCENES = ("challenge", "free", "forged", "paid", "stream", "parts", "crossings", "claims", "routes", "memory", "start")
+SCENES = ("challenge", "free", "forged", "paid", "stream", "parts", "crossings", "profile", "claims", "routes", "memory", "start")
 
 
 @dataclass

@@ -8,6 +8,7 @@ from ..gateways import FILTER, Site, noop
 from ..measure import Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
+from .challenge import BOTH
 
 PATH = "/v1/models"
 
@@ -16,10 +17,10 @@ def run(options: Options) -> tuple[list[Row], Json]:
     """Through the filter, through filters that do nothing, and through Envoy alone."""
     with Site() as site:
         ours = site.envoy("filter", filter_config=FILTER)
-        alone = site.envoy("gate", filter_config=FILTER, reader=False)
-        for envoy in (ours, alone):
+        both = site.envoy("both", filter_config=FILTER, read_get=True)
+        for envoy in (ours, both):
             wait_until(lambda: challenge(envoy.port, "/v1/report"), "a challenge")
-        others = {"filter": ours, "gate alone": alone, "no-op filter": site.envoy("noop", filters=[noop()]),
+        others = {"filter": ours, BOTH: both, "no-op filter": site.envoy("noop", filters=[noop()]),
                   "two no-op filters": site.envoy("noops", filters=[noop("one"), noop("two")]), "Envoy alone": site.envoy("plain")}
         request = file(get(PATH))
         readings = interleaved([Subject(name, envoy.process.pid, lambda envoy=envoy: load(envoy.port, request, seconds=options.seconds))
@@ -31,7 +32,6 @@ def run(options: Options) -> tuple[list[Row], Json]:
 
     return [
         row("free-noop", "filter", "no-op filter", "a filter that does nothing", 0.97),
-        row("free-gate-noop", "gate alone", "no-op filter", "the same, the filter without its reader"),
-        row("free-two-noops", "filter", "two no-op filters", "two filters that do nothing: reader and gate are two"),
+        row("free-two-noops", BOTH, "two no-op filters", "two of them, the reader asked as well, as about a POST"),
         row("free-plain", "filter", "Envoy alone", "Envoy without a filter"),
     ], {"readings": summary(readings)}

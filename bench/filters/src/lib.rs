@@ -1,12 +1,14 @@
-//! The least that a WebAssembly filter can do: `noop` does nothing, `constant` answers 402 with bytes from its configuration, `calls` asks a
-//! cluster before the backend is asked, after it has answered, or both, looks at no answer, and changes nothing. `reading` fetches each part
+//! The least that a WebAssembly filter can do: `noop` does nothing, `constant` answers 402 with bytes from its configuration, `observing` fetches
+//! the request's headers, looks at the clock, counts, and sets two attributes for the access log before it does so, `calls` asks a cluster before the backend is asked, after it has answered, or both, looks at no answer, and changes nothing. `reading` fetches each part
 //! of an answer's body.
 //!
-//! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body. That of `calls` is `calls`,
+//! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body. `observing` has a line of
+//! its own before. That of `calls` is `calls`,
 //! the cluster, the paths (the second may be missing) and the body, a line each; that of `reading` is `reading`.
 
+use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType};
+use proxy_wasm::types::{Action, ContextType, MetricType};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -26,13 +28,24 @@ struct Answer {
     body: Vec<u8>,
 }
 
-struct Constant(Rc<Answer>);
+struct Constant {
+    answer: Rc<Answer>,
+    /// The metric that it counts in, if it observes.
+    metric: Option<u32>,
+}
 
 impl Context for Constant {}
 impl HttpContext for Constant {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let headers = self.0.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        self.send_http_response(402, headers, Some(&self.0.body));
+        if let Some(metric) = self.metric {
+            std::hint::black_box(self.get_http_request_headers_bytes());
+            std::hint::black_box(self.get_current_time());
+            let _ = hostcalls::increment_metric(metric, 1);
+            self.set_property(vec!["x402_route"], Some(b"report"));
+            self.set_property(vec!["x402_outcome"], Some(b"challenged"));
+        }
+        let headers = self.answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        self.send_http_response(402, headers, Some(&self.answer.body));
         Action::Pause
     }
 }
@@ -104,6 +117,7 @@ impl HttpContext for Reading {
 #[derive(Default)]
 struct Root {
     answer: Option<Rc<Answer>>,
+    metric: Option<u32>,
     question: Option<Rc<Question>>,
     reading: bool,
 }
@@ -116,6 +130,7 @@ impl RootContext for Root {
         let mut lines = text.lines().map(str::to_owned);
         match lines.next().as_deref() {
             Some("reading") => self.reading = true,
+            Some("observing") => self.metric = hostcalls::define_metric(MetricType::Counter, "x402_bench").ok(),
             Some("calls") => {
                 let mut next = || lines.next().unwrap_or_default();
                 let (cluster, before, after, body) = (next(), next(), next(), next());
@@ -125,6 +140,7 @@ impl RootContext for Root {
             }
             _ => {}
         }
+        let text = text.strip_prefix("observing\n").unwrap_or(&text);
         if let Some((head, body)) = text.split_once("\n\n") {
             let pairs = head.lines().filter_map(|line| line.split_once(": "));
             self.answer = Some(Rc::new(Answer {
@@ -141,7 +157,10 @@ impl RootContext for Root {
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
         Some(match (&self.answer, &self.question) {
-            (Some(answer), _) => Box::new(Constant(Rc::clone(answer))),
+            (Some(answer), _) => Box::new(Constant {
+                answer: Rc::clone(answer),
+                metric: self.metric,
+            }),
             (None, Some(question)) => Box::new(Calls {
                 question: Rc::clone(question),
                 answered: false,
