@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .rows import Json, Row
 from .scenes.challenge import OBSERVING
+from .scenes.free import LOOKING
 
 TRIED = """What was tried, and its effect:
 
@@ -59,7 +60,8 @@ def text(results: Json) -> str:
                      f"`ext_authz`, which asks once and checks nothing, reaches {reached('authz-axum')} of a whole payment there.")
     if missed("free-noop"):
         found.append(f"**A request without a price.** It costs the gate one fetch of the headers and a look at the clock: a filter that does nothing "
-                     f"takes {cpu('free', 'no-op filter'):.0f} µs, the filter {cpu('free', 'filter'):.0f}.{_of_module(results, 'no price')}")
+                     f"takes {cpu('free', 'no-op filter'):.0f} µs, one that does just that {cpu('free', LOOKING):.0f} ({reached('looking-noop')} of the "
+                     f"first), the filter {cpu('free', 'filter'):.0f}.{_of_module(results, 'no price')}")
     parts = results.get("parts", {}).get("raw", {}).get("parts", {})
     if missed("forged-direct") and parts:
         found.append(f"**A forged payment** costs {cpu('forged', 'filter'):.0f} µs: a challenge, its header decoded "

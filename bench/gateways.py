@@ -127,6 +127,11 @@ def reading() -> Json:
     return _configured("reading", "reading")
 
 
+def looking() -> Json:
+    """The filter that fetches the request's headers, looks at the clock, and lets it pass."""
+    return _configured("looking", "looking")
+
+
 def _configured(name: str, configuration: str) -> Json:
     made = wasm_filter(name, build.HOME / "x402_bench_filters.wasm", vm_id=name)
     made["typed_config"]["config"]["configuration"] = {"@type": STRING, "value": configuration}
@@ -163,4 +168,4 @@ def ext_authz(cluster: str = "facilitator") -> Json:
         "http_service": {"server_uri": {"uri": "http://authz.test", "cluster": cluster, "timeout": "5s"}, "path_prefix": "/authz"}}}
 
 
-__all__ = ["FILTER", "Site", "calls", "changed", "constant", "direct", "ext_authz", "lua", "noop", "reading"]
+__all__ = ["FILTER", "Site", "calls", "changed", "constant", "direct", "ext_authz", "looking", "lua", "noop", "reading"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from stack.process import wait_until
 
-from ..gateways import FILTER, Site, noop
+from ..gateways import FILTER, Site, looking, noop
 from ..measure import Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
 from .challenge import BOTH
 
 PATH = "/v1/models"
+LOOKING = "no-op filter that fetches the headers"
 
 
 def run(options: Options) -> tuple[list[Row], Json]:
@@ -21,6 +22,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
         for envoy in (ours, both):
             wait_until(lambda: challenge(envoy.port, "/v1/report"), "a challenge")
         others = {"filter": ours, BOTH: both, "no-op filter": site.envoy("noop", filters=[noop()]),
+                  LOOKING: site.envoy("looking", filters=[looking()]),
                   "two no-op filters": site.envoy("noops", filters=[noop("one"), noop("two")]), "Envoy alone": site.envoy("plain")}
         request = file(get(PATH))
         readings = interleaved([Subject(name, envoy.process.pid, lambda envoy=envoy: load(envoy.port, request, seconds=options.seconds))
@@ -32,6 +34,9 @@ def run(options: Options) -> tuple[list[Row], Json]:
 
     return [
         row("free-noop", "filter", "no-op filter", "a filter that does nothing", 0.97),
+        row("free-looking", "filter", LOOKING, "one that fetches the headers, looks at the clock and does nothing"),
+        Row("looking-noop", "that filter itself: without a look nobody knows what has a price", "a filter that does nothing",
+            ratio(readings[LOOKING], readings["no-op filter"]), "×", cpu=ratio(readings["no-op filter"], readings[LOOKING], "cpu_us")),
         row("free-two-noops", BOTH, "two no-op filters", "two of them, the reader asked as well, as about a POST"),
         row("free-plain", "filter", "Envoy alone", "Envoy without a filter"),
     ], {"readings": summary(readings)}

@@ -1,10 +1,10 @@
-//! The least that a WebAssembly filter can do: `noop` does nothing, `constant` answers 402 with bytes from its configuration, `observing` fetches
+//! The least that a WebAssembly filter can do: `noop` does nothing, `looking` fetches the request's headers and looks at the clock, `constant` answers 402 with bytes from its configuration, `observing` fetches
 //! the request's headers, looks at the clock, counts, and sets two attributes for the access log before it does so, `calls` asks a cluster before the backend is asked, after it has answered, or both, looks at no answer, and changes nothing. `reading` fetches each part
 //! of an answer's body.
 //!
 //! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body. `observing` has a line of
 //! its own before. That of `calls` is `calls`,
-//! the cluster, the paths (the second may be missing) and the body, a line each; that of `reading` is `reading`.
+//! the cluster, the paths (the second may be missing) and the body, a line each; those of `reading` and `looking` are these words.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -103,6 +103,17 @@ impl HttpContext for Calls {
     }
 }
 
+struct Looking;
+
+impl Context for Looking {}
+impl HttpContext for Looking {
+    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        std::hint::black_box(self.get_http_request_headers_bytes());
+        std::hint::black_box(self.get_current_time());
+        Action::Continue
+    }
+}
+
 struct Reading;
 
 impl Context for Reading {}
@@ -120,6 +131,7 @@ struct Root {
     metric: Option<u32>,
     question: Option<Rc<Question>>,
     reading: bool,
+    looking: bool,
 }
 
 impl Context for Root {}
@@ -130,6 +142,7 @@ impl RootContext for Root {
         let mut lines = text.lines().map(str::to_owned);
         match lines.next().as_deref() {
             Some("reading") => self.reading = true,
+            Some("looking") => self.looking = true,
             Some("observing") => self.metric = hostcalls::define_metric(MetricType::Counter, "x402_bench").ok(),
             Some("calls") => {
                 let mut next = || lines.next().unwrap_or_default();
@@ -166,6 +179,7 @@ impl RootContext for Root {
                 answered: false,
             }),
             (None, None) if self.reading => Box::new(Reading),
+            (None, None) if self.looking => Box::new(Looking),
             (None, None) => Box::new(Noop),
         })
     }
