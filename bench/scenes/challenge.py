@@ -53,12 +53,12 @@ def run(options: Options) -> tuple[list[Row], Json]:
         row("challenge-direct", "filter", "direct_response", "Envoy's `direct_response` with the same bytes", 0.72, 0.80),
         row("challenge-constant", "filter", "constant filter", "a filter that sends constant bytes", 0.93, 0.97),
         row("challenge-observing", "filter", OBSERVING, "a filter that sends constant bytes after the same calls of Envoy", None, None),
-        Row("observing-direct", "that filter itself: none that counts and is seen in the access log can be faster",
+        Row("observing-direct", "that filter itself",
             "Envoy's `direct_response` with the same bytes", ratio(readings[OBSERVING], readings["direct_response"]), "×",
             cpu=ratio(readings["direct_response"], readings[OBSERVING], "cpu_us")),
         Row("observing-constant", "the same", "a filter that sends constant bytes", ratio(readings[OBSERVING], readings["constant filter"]), "×",
             cpu=ratio(readings["constant filter"], readings[OBSERVING], "cpu_us")),
-        row("challenge-both-direct", BOTH, "direct_response", "the same, the reader asked as well, as about a POST", None, None),
+        row("challenge-both-direct", BOTH, "direct_response", "the same, the reader asked as well", None, None),
         row("challenge-lua", "filter", "Lua filter", "Envoy's Lua filter that sends constant bytes", None, None),
     ]
     if peers.EXPRESS in readings:

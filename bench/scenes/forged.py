@@ -28,7 +28,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
         if calls["verify"] or calls["settle"]:
             raise Wrong(f"forged payments reached the facilitator: {calls}")
     sent = sum(reading.requests for reading in readings["filter"])
-    return [Row("forged-direct", "forged payments, each refused by its signature", "Envoy's `direct_response` to the same requests",
+    return [Row("forged-direct", "forged payments for one path, each refused by its signature", "Envoy's `direct_response` to the same requests",
                 ratio(readings["filter"], readings["direct_response"]), "×", 0.17, 0.25,
                 cpu=ratio(readings["direct_response"], readings["filter"], "cpu_us"),
                 note=f"not one call to the facilitator for {sent} forged payments")], {"readings": summary(readings)}

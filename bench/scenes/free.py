@@ -35,8 +35,8 @@ def run(options: Options) -> tuple[list[Row], Json]:
     return [
         row("free-noop", "filter", "no-op filter", "a filter that does nothing", 0.97),
         row("free-looking", "filter", LOOKING, "one that fetches the headers, looks at the clock and does nothing"),
-        Row("looking-noop", "that filter itself: without a look nobody knows what has a price", "a filter that does nothing",
+        Row("looking-noop", "that filter itself", "a filter that does nothing",
             ratio(readings[LOOKING], readings["no-op filter"]), "×", cpu=ratio(readings["no-op filter"], readings[LOOKING], "cpu_us")),
-        row("free-two-noops", BOTH, "two no-op filters", "two of them, the reader asked as well, as about a POST"),
+        row("free-two-noops", BOTH, "two no-op filters", "two of them, the reader asked as well"),
         row("free-plain", "filter", "Envoy alone", "Envoy without a filter"),
     ], {"readings": summary(readings)}

@@ -118,14 +118,16 @@ pub(super) fn kept(refusal: Refusal, request: &Request<'_>, deal: &Deal, hints: 
 pub(super) fn challenge(refusal: Refusal, request: &Request<'_>, order: &Order, env: &mut Env<'_>) -> Rc<Answer> {
     let answer = Rc::new(refuse(env, order, refusal, None, ""));
     // Where it depends on what facilitators say, it is made anew each time.
-    if order.route(env).is_some_and(|(_, route)| !supported::needs_facts(&route.offers)) {
+    let depends = order.route(env).is_none_or(|(_, route)| supported::needs_facts(&route.offers));
+    // The URL, which the answer has in it more than once, may be three times what it was made of.
+    if !depends && order.resource.len() <= LONGEST {
         let asked = Asked::new(refusal, request, &order.deal, order.hints, env);
         env.challenges.borrow_mut().keep(&asked, &answer);
     }
     answer
 }
 
-/// The same, with what was found wrong in a payment. A flood of them shall cost no more than it must.
+/// The same, with what was found wrong in a payment. Most of a flood of them are told the same.
 pub(super) fn turned_down(refusal: Refusal, detail: &str, request: &Request<'_>, order: &Order, env: &mut Env<'_>) -> Rc<Answer> {
     if !detail.is_empty() || refusal.row().status != 402 {
         return refuse(env, order, refusal, None, detail).into();

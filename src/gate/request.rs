@@ -173,15 +173,13 @@ fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &m
     }
 }
 
-/// The price depends on a body that no reader has seen. Readers are not asked about requests that have none by their method.
+/// The price depends on a body that no reader has seen. Readers need not be asked about a GET.
 fn unseen(request: &Request<'_>) -> (Refusal, &'static str) {
-    match request.place.method {
-        b"GET" | b"HEAD" | b"OPTIONS" if !request.ended => (
-            Refusal::UnreadableBody,
-            "the price depends on the body, and that of a GET, HEAD or OPTIONS request is not read: send it with POST",
-        ),
-        _ => (Refusal::ReaderMissing, ""),
+    if request.place.method == b"GET" && request.body.is_none() && !request.ended {
+        let detail = "the price depends on the body, and that of a GET request is not read: send it without, or with another method";
+        return (Refusal::UnreadableBody, detail);
     }
+    (Refusal::ReaderMissing, "")
 }
 
 fn unquotable(reason: QuoteRefusal, request: &Request<'_>) -> (Refusal, &'static str) {

@@ -4,7 +4,8 @@ use super::abi::{self, Map};
 use crate::config::Config;
 use crate::pricing::Place;
 
-/// The property in which a body's facts travel: set by the reader, read by the gate; no client can.
+/// The property in which a body's facts travel, after 8 bytes for the former configuration that the reader had in mind: set by the reader,
+/// read by the gate; no client can.
 pub(super) const BODY_PROPERTY: &str = "x402_body";
 
 /// Names and values of headers, as Envoy has them.
@@ -44,11 +45,6 @@ impl Head {
             is_cors_preflight: method.eq_ignore_ascii_case(b"options") && has(b"origin") && has(b"access-control-request-method"),
         }
     }
-}
-
-/// Whether a request asks for a connection of its own, so that it has no end. The reader and the gate must agree on it.
-pub(super) fn upgrades(headers: &Pairs<'_>) -> bool {
-    first(headers, b"upgrade").or(first(headers, b":protocol")).is_some()
 }
 
 /// The first value of a header.

@@ -321,6 +321,28 @@ fn each_call_has_its_own_time() {
     assert_eq!(settlement.call().timeout_ms, 30_000);
 }
 
+#[test]
+fn an_upgrade_is_not_free_because_nobody_has_seen_its_body() {
+    let mut configuration = configuration();
+    let route = json!({"name": "rest", "match": {"path": "/model"}, "price": "free"});
+    configuration["routes"].as_array_mut().unwrap().push(route);
+    let mut world = World::with(&configuration);
+    for method in ["GET", "POST"] {
+        let (_, RequestEffect::Answer(answer)) = world.request_of(method, "/model", &[("upgrade", b"chat")], None, false) else {
+            panic!("let through: {method}")
+        };
+        assert_eq!(
+            (answer.status, body(&answer)["error"].as_str()),
+            (400, Some("upgrade_not_payable")),
+            "{method}"
+        );
+    }
+    assert!(matches!(
+        world.request("/healthz", &[("upgrade", b"chat")], None).1,
+        RequestEffect::Forward(_)
+    ));
+}
+
 /// Answers are kept, and each client and each price has its own.
 #[test]
 fn a_challenge_is_what_it_would_be_if_none_had_been_made_before() {
@@ -681,7 +703,7 @@ fn a_condition_that_fails_never_makes_a_priced_path_free() {
     }
     for (method, status, reason) in [
         ("GET", 400, "unreadable_body"),
-        ("HEAD", 400, "unreadable_body"),
+        ("HEAD", 500, "reader_missing"),
         ("POST", 500, "reader_missing"),
     ] {
         let (_, RequestEffect::Answer(answer)) = world.request_of(method, "/model", &[], None, false) else {
