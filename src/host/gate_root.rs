@@ -10,6 +10,7 @@ use proxy_wasm::types::ContextType;
 use super::abi::{self, Level, Map, Stream};
 use super::callout::Arrived;
 use super::calls::NotSent;
+use super::configured::configuration;
 use super::ending;
 use super::shared_stream::SharedStream;
 use super::store::SharedData;
@@ -374,12 +375,12 @@ impl Context for GateRoot {
 
 impl RootContext for GateRoot {
     fn on_configure(&mut self, _size: usize) -> bool {
-        let Some(config) = super::configuration() else { return false };
+        let Some(configured) = configuration() else { return false };
         once(&format!("version {}", env!("CARGO_PKG_VERSION")), Level::Info);
-        for warning in &config.warnings {
+        for warning in &configured.config.warnings {
             once(warning, Level::Warn);
         }
-        self.worker = Worker::new(self.context, config).map(Rc::new);
+        self.worker = Worker::new(self.context, configured).map(Rc::new);
         abi::set_tick(FIRST);
         self.worker.is_some()
     }

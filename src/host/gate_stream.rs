@@ -11,7 +11,7 @@ use super::callout::{Arrived, FROM_UPSTREAM};
 use super::calls::NotSent;
 use super::ending;
 use super::former;
-use super::head::{BODY_PROPERTY, Head, first, upgrades};
+use super::head::{BODY_PROPERTY, Head, first};
 use super::worker::{self, Job, Worker};
 use crate::breaker::Class;
 use crate::gate::{
@@ -184,6 +184,15 @@ impl GateStream {
     }
 }
 
+/// Takes what the reader has handed on apart: the former configuration that it had in mind, and what is in the body.
+fn read(handed_on: Option<Vec<u8>>) -> (Option<u64>, Option<BodyFacts>) {
+    let handed_on = handed_on.as_deref().and_then(<[u8]>::split_first_chunk);
+    match handed_on.and_then(|(beside, facts)| Some((*beside, reader::decode(facts)?))) {
+        Some((beside, facts)) => (Some(u64::from_be_bytes(beside)), Some(facts)),
+        None => (None, None),
+    }
+}
+
 /// What broke an answer off, by Envoy's word.
 fn how_it_ended() -> End {
     let details = abi::property(&["response", "code_details"]).unwrap_or_default();
@@ -246,11 +255,10 @@ impl HttpContext for GateStream {
             worker::apply(Map::Request, &Edits::default().distrust(&headers));
             return Action::Continue;
         }
-        // An upgraded request has no end: the gate refuses it, without its body.
-        let body = if end_of_stream || upgrades(&headers) {
-            Some(BodyFacts::None)
+        let (beside, body) = if end_of_stream {
+            (None, Some(BodyFacts::None))
         } else {
-            abi::property(&[BODY_PROPERTY]).and_then(|facts| reader::decode(&facts))
+            read(abi::property(&[BODY_PROPERTY]))
         };
         let request = Request {
             place,
@@ -259,7 +267,13 @@ impl HttpContext for GateStream {
             body: body.as_ref(),
             ended: end_of_stream,
         };
-        let (gate, effect) = self.worker.with_env(|env| gate::open_at(&request, located, env));
+        let (gate, effect) = self.worker.with_env(|env| {
+            // The limits in the body are those of other prices.
+            if beside.is_some_and(|beside| beside != self.worker.former_fingerprint()) {
+                env.former = None;
+            }
+            gate::open_at(&request, located, env)
+        });
         self.gate = gate;
         self.carry_out(effect)
     }

@@ -5,6 +5,7 @@
 mod abi;
 mod callout;
 mod calls;
+mod configured;
 mod ending;
 mod former;
 mod gate_root;
@@ -35,23 +36,5 @@ fn new_root(context: u32) -> Box<dyn RootContext> {
     match abi::property(&["plugin_root_id"]).as_deref() {
         Some(READER) => Box::new(reader_root::ReaderRoot::default()),
         _ => Box::new(gate_root::GateRoot::new(context)),
-    }
-}
-
-/// Reads and checks the plugin's configuration, logging each error. `None`: Envoy is to refuse it.
-fn configuration() -> Option<crate::config::Config> {
-    let bytes = abi::buffer(abi::Buffer::PluginConfiguration, usize::MAX);
-    match crate::config::parse(&crate::config::json_text(&bytes)) {
-        Ok(config) => Some(config),
-        Err(errors) => {
-            for error in &errors {
-                abi::log(abi::Level::Error, &format!("configuration: {error}"));
-            }
-            abi::log(
-                abi::Level::Error,
-                &format!("configuration refused: {} error(s), listed above", errors.len()),
-            );
-            None
-        }
     }
 }

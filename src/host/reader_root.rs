@@ -9,8 +9,9 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
 
 use super::abi::{self, Buffer, Map};
+use super::configured::{Configured, configuration};
 use super::former::{self, Lineage};
-use super::head::{BODY_PROPERTY, Head, Pairs, upgrades};
+use super::head::{BODY_PROPERTY, Head, Pairs, first};
 use crate::config::Config;
 use crate::gate::{carries_payment, pays_by_credit};
 use crate::pricing::{Former, RequestFacts, Routes, Scheme};
@@ -31,9 +32,9 @@ struct Plugin {
 }
 
 impl Plugin {
-    fn new(config: Config) -> Self {
-        let (lineage, former) = Lineage::begin("x402-reader", &config);
-        let config = Rc::new(config);
+    fn new(configured: Configured) -> Self {
+        let (lineage, former) = Lineage::begin("x402-reader", &configured);
+        let config = configured.config;
         Self { config, lineage, former }
     }
 
@@ -47,7 +48,7 @@ impl Context for ReaderRoot {}
 
 impl RootContext for ReaderRoot {
     fn on_configure(&mut self, _size: usize) -> bool {
-        self.plugin = super::configuration().map(|config| Rc::new(Plugin::new(config)));
+        self.plugin = configuration().map(|config| Rc::new(Plugin::new(config)));
         self.plugin.is_some()
     }
 
@@ -97,6 +98,7 @@ impl ReaderStream {
             body: None,
         };
         let former = plugin.former();
+        let beside = former.map_or(0, |_| plugin.lineage.former());
         let by_credit = pays_by_credit(&plugin.config, &headers);
         let mut read = routes.read(former, &request, &body, content_type, content_encoding, by_credit);
         // Reading it takes as long as reading the body, and few bodies ask for it.
@@ -123,7 +125,7 @@ impl ReaderStream {
                 return Action::Continue;
             }
         }
-        hand_on(&read.facts);
+        hand_on(&read.facts, beside);
         Action::Continue
     }
 }
@@ -134,9 +136,10 @@ fn every(headers: &Pairs<'_>, name: &[u8]) -> Option<Vec<u8>> {
     (!values.is_empty()).then(|| values.join(&b", "[..]))
 }
 
-/// If this fails the gate finds no facts and refuses the request.
-fn hand_on(facts: &BodyFacts) {
-    let _ = abi::set_property(BODY_PROPERTY, &reader::encode(facts));
+/// `beside`: the former configuration that was looked at as well. If this fails the gate finds no facts and refuses the request.
+fn hand_on(facts: &BodyFacts, beside: u64) {
+    let facts = [&beside.to_be_bytes()[..], &reader::encode(facts)].concat();
+    let _ = abi::set_property(BODY_PROPERTY, &facts);
 }
 
 impl Context for ReaderStream {}
@@ -158,8 +161,8 @@ impl HttpContext for ReaderStream {
         if !routes.iter().flatten().any(|routes| routes.needs_body(&place, &headers)) {
             return Action::Continue;
         }
-        // An upgraded request has no end, as the gate sees as well.
-        if upgrades(&headers) {
+        // An upgraded request has no end: the gate, which finds nothing, refuses it where it is not free whatever its body says.
+        if first(&headers, b"upgrade").or(first(&headers, b":protocol")).is_some() {
             return Action::Continue;
         }
         self.reading = Reading::Collecting(head);

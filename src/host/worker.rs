@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::abi::{self, Level, Map};
 use super::calls::{Calls, NotSent};
+use super::configured::Configured;
 use super::former::Lineage;
 use super::metrics::Metrics;
 use super::store::SharedData;
@@ -89,9 +90,10 @@ pub(super) struct Worker {
 
 impl Worker {
     /// `None` if the secret could not be shared, which takes 64 writers in a row that were faster.
-    pub(super) fn new(root: u32, config: Config) -> Option<Self> {
+    pub(super) fn new(root: u32, configured: Configured) -> Option<Self> {
         let secret = replay::secret(&SharedData, random()).ok()?;
-        let (lineage, former) = Lineage::begin("x402", &config);
+        let (lineage, former) = Lineage::begin("x402", &configured);
+        let config = configured.config;
         let claims = Claims::new(config.max_claims);
         let needs_facts = supported::is_needed(&config);
         let mut metrics = Metrics::default();
@@ -101,7 +103,7 @@ impl Worker {
         }
         Some(Self {
             calls: Calls::new(root, &config),
-            config: Rc::new(config),
+            config,
             lineage,
             former,
             metrics: RefCell::new(metrics),
@@ -129,6 +131,11 @@ impl Worker {
     /// A request has come.
     pub(super) fn is_used(&self) {
         self.lineage.is_used(&self.config);
+    }
+
+    /// Which configuration's prices are taken beside today's.
+    pub(super) fn former_fingerprint(&self) -> u64 {
+        self.lineage.former()
     }
 
     /// A callback begins: what the clock said in the one before says nothing now.

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from stack.envoy import with_filter_config
+from stack.envoy import wasm_plugins, with_filter_config
 
 from .checks import alive, paid, unpaid
-from .payments import pay
+from .payments import Payment, pay
 from .wire import eventually
 from .world import BASE, UPTO, World, changed, price
 
@@ -87,6 +87,48 @@ def test_the_limit_in_the_body_is_that_of_the_price_that_is_paid(repriced):
         [request] = repriced.backend.requests(answer.test_id)
         limits.append((payment.offer["amount"], json.loads(request.body)["max_tokens"]))
     assert limits == [("1000", 100), ("120000", 4000)]
+
+
+def of_chat_before(world: World):
+    """A payment of what a chat cost before, for which nobody has asked this Envoy: who pays need not have."""
+    challenge = world.call("/paid").challenge
+    resource = challenge["resource"]
+    resource = {**resource, "url": resource["url"].replace("/paid", "/v1/chat/completions")}
+    return pay({**challenge["accepts"][0], "amount": "1000"}, resource=resource)
+
+
+def unasked(worlds, name: str, **options) -> tuple[World, Payment]:
+    """An Envoy to which nothing but GETs has come, and so nothing that the reader was asked about; then its prices change."""
+    world = worlds.world(name, BEFORE, ready=lambda world: world.everywhere(lambda: world.call("/paid").status == 402), **options)
+    payment = of_chat_before(world)
+    reprice(world, AFTER, 20_000)
+    return world, payment
+
+
+def test_the_reader_knows_what_came_to_the_gate_alone(worlds):
+    """The former price with the former limit in the body, although the reader has seen none of it."""
+    world, payment = unasked(worlds, "grace-unasked")
+    answer = paid(world, world.call("/v1/chat/completions", payment=payment, **ASKS), payment)
+    [request] = world.backend.requests(answer.test_id)
+    assert json.loads(request.body)["max_tokens"] == 100
+    [settle] = world.facilitator.calls(payment.payload, "settle")
+    assert settle.json["paymentRequirements"]["amount"] == "1000"
+
+
+def test_no_former_price_for_todays_limit(worlds):
+    """A reader that cannot know of the configuration before, being in another VM, writes today's limit: then today's price is asked."""
+    def apart(config):
+        for plugin in wasm_plugins(config):
+            if plugin["root_id"] == "x402-reader":
+                plugin["vm_config"]["vm_id"] = "apart"
+
+    world, payment = unasked(worlds, "grace-apart", edit=apart)
+    unpaid(world, world.call("/v1/chat/completions", payment=payment, **ASKS), 402, "invalid_payment_requirements")
+    world.no_calls(payment)
+    assert world.accepts("/v1/chat/completions", **ASKS)[0]["amount"] == "120000"
+    # What the reader has no part in is still to be had.
+    former = pay({**world.accepts("/paid")[0], "amount": "10000"}, resource=world.call("/paid").challenge["resource"])
+    paid(world, world.call("/paid", payment=former), former)
 
 
 def test_a_metered_answer_is_charged_at_the_rates_that_were_quoted(repriced):
