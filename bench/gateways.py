@@ -105,6 +105,10 @@ class Site:
         with machine.on(cores or machine.SERVER):
             return self._stack.enter_context(Envoy(config, workers=workers, name=f"bench-{name}", access_log=False))
 
+    def envoys(self, name: str, starts: int, **options: Any) -> list[Envoy]:
+        """The same one, started so many times."""
+        return [self.envoy(name, **options) for _ in range(starts)]
+
     def __enter__(self) -> Site:
         return self
 

@@ -67,6 +67,11 @@ class Options:
         return 15 if self.full else 7
 
     @property
+    def starts(self) -> int:
+        """How many processes of a subject take turns."""
+        return 3 if self.full else 2
+
+    @property
     def seconds(self) -> float:
         """Of one run."""
         return 2.0 if self.full else 0.7

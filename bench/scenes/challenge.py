@@ -7,7 +7,7 @@ from stack.process import wait_until
 
 from .. import peers
 from ..gateways import FILTER, Site, constant, direct, lua
-from ..measure import Subject, interleaved, load, ratio, summary
+from ..measure import Several, Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
 
@@ -19,14 +19,14 @@ BOTH = "reader and gate"
 def run(options: Options) -> tuple[list[Row], Json]:
     """The filter against Envoy's own static answer, and against a filter that answers with constant bytes."""
     with Site() as site:
-        ours = site.envoy("filter", filter_config=FILTER)
-        both = site.envoy("both", filter_config=FILTER, read_get=True)
-        asked = wait_until(lambda: challenge(ours.port, PATH), "a challenge")
-        static = site.envoy("direct", routes=direct(asked.headers, asked.body))
-        bytes_only = site.envoy("constant", filters=[constant(asked.headers, asked.body)])
-        observer = site.envoy("observing", filters=[constant(asked.headers, asked.body, observing=True)])
-        script = site.envoy("lua", filters=[lua(asked.headers, asked.body)])
-        for other in (static, bytes_only, observer, script):
+        ours = site.envoys("filter", options.starts, filter_config=FILTER)
+        both = site.envoys("both", options.starts, filter_config=FILTER, read_get=True)
+        asked = wait_until(lambda: challenge(ours[0].port, PATH), "a challenge")
+        static = site.envoys("direct", options.starts, routes=direct(asked.headers, asked.body))
+        bytes_only = site.envoys("constant", options.starts, filters=[constant(asked.headers, asked.body)])
+        observer = site.envoys("observing", options.starts, filters=[constant(asked.headers, asked.body, observing=True)])
+        script = site.envoys("lua", options.starts, filters=[lua(asked.headers, asked.body)])
+        for other in (*static, *bytes_only, *observer, *script):
             found = challenge(other.port, PATH)
             assert found is not None and found.body == asked.body and set(found.headers) == set(asked.headers), (found, asked)
         request = file(get(PATH))
@@ -35,8 +35,8 @@ def run(options: Options) -> tuple[list[Row], Json]:
             wait_until(lambda: challenge(port, PATH), f"a challenge of {name}")
             return Subject(name, pid, lambda: load(port, request, 402, needs="payment-required", seconds=options.seconds))
 
-        def subject(name: str, envoy: Envoy) -> Subject:
-            return asking(name, envoy.process.pid, envoy.port)
+        def subject(name: str, envoys: list[Envoy]) -> Several:
+            return Several(name, [asking(name, envoy.process.pid, envoy.port) for envoy in envoys])
 
         theirs = [asking(peer.name, peer.pid, peer.port) for peer in peers.start(site, options)]
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from stack.envoy import Envoy
 from stack.process import wait_until
 
 from ..gateways import FILTER, Site, looking, noop
-from ..measure import Subject, interleaved, load, ratio, summary
+from ..measure import Several, Subject, interleaved, load, ratio, summary
 from ..requests import challenge, file, get
 from ..rows import Json, Options, Row
 from .challenge import BOTH
@@ -17,16 +18,20 @@ LOOKING = "no-op filter that fetches the headers"
 def run(options: Options) -> tuple[list[Row], Json]:
     """Through the filter, through filters that do nothing, and through Envoy alone."""
     with Site() as site:
-        ours = site.envoy("filter", filter_config=FILTER)
-        both = site.envoy("both", filter_config=FILTER, read_get=True)
-        for envoy in (ours, both):
+        starts = options.starts
+        ours = site.envoys("filter", starts, filter_config=FILTER)
+        both = site.envoys("both", starts, filter_config=FILTER, read_get=True)
+        for envoy in (*ours, *both):
             wait_until(lambda: challenge(envoy.port, "/v1/report"), "a challenge")
-        others = {"filter": ours, BOTH: both, "no-op filter": site.envoy("noop", filters=[noop()]),
-                  LOOKING: site.envoy("looking", filters=[looking()]),
-                  "two no-op filters": site.envoy("noops", filters=[noop("one"), noop("two")]), "Envoy alone": site.envoy("plain")}
+        others = {"filter": ours, BOTH: both, "no-op filter": site.envoys("noop", starts, filters=[noop()]),
+                  LOOKING: site.envoys("looking", starts, filters=[looking()]),
+                  "two no-op filters": site.envoys("noops", starts, filters=[noop("one"), noop("two")]),
+                  "Envoy alone": site.envoys("plain", starts)}
         request = file(get(PATH))
-        readings = interleaved([Subject(name, envoy.process.pid, lambda envoy=envoy: load(envoy.port, request, seconds=options.seconds))
-                                for name, envoy in others.items()], options.rounds)
+        def subject(envoy: Envoy) -> Subject:
+            return Subject("", envoy.process.pid, lambda: load(envoy.port, request, seconds=options.seconds))
+
+        readings = interleaved([Several(name, [subject(envoy) for envoy in envoys]) for name, envoys in others.items()], options.rounds)
 
     def row(name: str, ours: str, to: str, against: str, goal: float | None = None, note: str = "") -> Row:
         return Row(name, "a request without a price", against, ratio(readings[ours], readings[to]), "×", goal,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from stack.envoy import Envoy
 from stack.process import wait_until
 
 from .. import machine, peers
 from ..gateways import FILTER, Site, calls, ext_authz
-from ..measure import Subject, Wrong, interleaved, load, ratio, summary
+from ..measure import Several, Subject, Wrong, interleaved, load, ratio, summary
 from ..requests import challenge, facilitator_calls, file, get, payments
 from ..rows import Json, Options, Row
 
@@ -22,11 +23,12 @@ BODY = "x" * 1069
 def run(options: Options) -> tuple[list[Row], Json]:
     """Against Envoy's ext_authz that asks the same facilitator once, and against the peers with the same backend and facilitator."""
     with Site() as site:
-        ours = site.envoy("filter", filter_config=FILTER)
-        asking = site.envoy("authz", filters=[ext_authz()])
+        starts = options.starts
+        ours = site.envoys("filter", starts, filter_config=FILTER)
+        asking = site.envoys("authz", starts, filters=[ext_authz()])
         # A gate that does no more than what is inevitable. The reader is not asked about what has no body.
-        two = site.envoy("two", filters=[calls("/verify", "/settle", body=BODY)])
-        one = site.envoy("one", filters=[calls("/settle", body=BODY)])
+        two = site.envoys("two", starts, filters=[calls("/verify", "/settle", body=BODY)])
+        one = site.envoys("one", starts, filters=[calls("/settle", body=BODY)])
         plain = file(get(PATH))
 
         def paying(name: str, pid: int, port: int, path: str, needs: str | None, count: int, header: str = "payment-signature") -> Subject:
@@ -49,11 +51,16 @@ def run(options: Options) -> tuple[list[Row], Json]:
             return Subject(name, pid, once)
 
         count = options.payments
-        subjects = [
-            paying("filter", ours.process.pid, ours.port, PATH, "payment-response", count),
-            paying("filter, upfront", ours.process.pid, ours.port, UPFRONT, "payment-response", count),
-            *(Subject(name, envoy.process.pid, lambda envoy=envoy: load(envoy.port, plain, requests=2 * count))
-              for name, envoy in ((AUTHZ, asking), (TWO, two), (ONE, one))),
+
+        def filtering(name: str, path: str) -> Several:
+            return Several(name, [paying(name, envoy.process.pid, envoy.port, path, "payment-response", count) for envoy in ours])
+
+        def unpaid(envoy: Envoy) -> Subject:
+            return Subject("", envoy.process.pid, lambda: load(envoy.port, plain, requests=2 * count))
+
+        subjects: list[Subject | Several] = [
+            filtering("filter", PATH), filtering("filter, upfront", UPFRONT),
+            *(Several(name, [unpaid(envoy) for envoy in envoys]) for name, envoys in ((AUTHZ, asking), (TWO, two), (ONE, one))),
         ]
         for peer in peers.start(site, options):
             subjects.append(paying(peer.name, peer.pid, peer.port, PATH, "payment-response", max(200, count // peer.slower)))
