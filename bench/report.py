@@ -18,9 +18,9 @@ What the filter costs, each figure beside something that does the same or nothin
 Everything is a ratio of runs that took turns in one go (A B A B …): one Envoy worker (`--concurrency 1`) has a core to itself, the load
 generator, the backend and the facilitator share another. 32 connections ask as fast as they are answered, HTTP/1.1, no access log. The
 filter is set up as in [`envoy/envoy.yaml`](../envoy/envoy.yaml), reader and gate both (the reader is not asked about a GET), unless a row
-says otherwise; what is compared is started two or three times (the first four parts), for two starts of the same Envoy differ by some 7 %. A figure
-is the median of the ratios of all rounds; in brackets are the least and the most. *By CPU time* is the same comparison by the CPU time of the server's process
-for each request, which does not depend on the load generator: above 1 the filter is cheaper.
+says otherwise. What the first four parts compare is started two or three times, for two starts of the same Envoy differ by some 7 %. A
+figure is the median of the ratios of all rounds; in brackets are the least and the most. *By CPU time* is the same comparison by the CPU
+time of the server's process for each request, which does not depend on the load generator: above 1 the filter is cheaper.
 """
 
 REPEAT = """## How to repeat it
@@ -114,7 +114,7 @@ def _crossings(results: Json) -> str:
         return ""
     raw = results["crossings"]["raw"]
     lines = ["## What crosses the border\n",
-             "Calls of Envoy that one paid request makes (reader and gate, verify and settle), by Envoy's trace of it, and what each costs in a "
+             "Calls of Envoy that one paid request makes (a GET, verify and settle), by Envoy's trace of it, and what each costs in a "
              "loop in a stream. In a request each is dearer: other code has had the caches since.\n",
              "| call | times | µs each |", "| --- | --- | --- |"]
     for name, call in raw["crossings"].items():
