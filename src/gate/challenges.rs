@@ -13,7 +13,7 @@ use crate::x402::{Answer, Hints, Refusal};
 
 /// How many are kept by a worker. Clients choose which, by what they ask for.
 const SLOTS: usize = 64;
-/// The longest place of what is kept, in bytes: with it, the slots bound the memory to some 256 KiB.
+/// The longest place of what is kept, and the longest URL, in bytes: with it, the slots bound the memory to some 256 KiB.
 const LONGEST: usize = 512;
 
 /// What a challenge depends on, where it depends on no facilitator's word. As it came: a URL is made of it only where the answer is.

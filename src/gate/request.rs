@@ -161,15 +161,13 @@ fn priced(request: &Request<'_>, facts: &RequestFacts<'_>, route: usize, env: &m
         let edits = edits(request, env).without(Some(keys::header(&env.config.access)));
         return Asking::begin(request, Order::new(request, deal, env), edits, env);
     }
-    let payment = match decode(request.headers.iter().copied()) {
-        Ok(None) => return unpaid(request, deal, env),
-        payment => payment,
-    };
-    let order = Order::new(request, deal, env);
-    match payment {
-        Ok(Some(payment)) => paid(request, facts, order, payment, env),
-        Ok(None) => answered(refuse(env, &order, Refusal::PaymentRequired, None, "")),
-        Err(error) => answered(refuse(env, &order, error.refusal, None, &error.detail)),
+    match decode(request.headers.iter().copied()) {
+        Ok(None) => unpaid(request, deal, env),
+        Ok(Some(payment)) => paid(request, facts, Order::new(request, deal, env), payment, env),
+        Err(error) => {
+            let order = Order::new(request, deal, env);
+            answered(refuse(env, &order, error.refusal, None, &error.detail))
+        }
     }
 }
 
