@@ -187,8 +187,12 @@ impl Edits {
                 .into_iter()
                 .filter(|directive| !names(directive, "public") && !names(directive, "s-maxage"))
                 .collect();
-            kept.push("private".into());
-            self.set.push(("cache-control", kept.join(", ")));
+            if kept.is_empty() {
+                self.set.push(("cache-control", "private".to_owned()));
+            } else {
+                kept.push("private".into());
+                self.set.push(("cache-control", kept.join(", ")));
+            }
         }
         self.add.push(("vary", VARY.into()));
         if origin {

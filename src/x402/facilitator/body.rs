@@ -62,7 +62,7 @@ pub fn verify_or_settle_body(
 }
 
 fn v2(payload: &str, payable: &Payable<'_>, amount: Atomic) -> Option<Vec<u8>> {
-    body(2, payload, &payable.v2_for(amount)?)
+    body("2", payload, &payable.v2_for(amount)?)
 }
 
 /// ```json
@@ -70,17 +70,25 @@ fn v2(payload: &str, payable: &Payable<'_>, amount: Atomic) -> Option<Vec<u8>> {
 /// ```
 ///
 /// `payload`: a JSON text, which goes as it is.
-fn body(version: u8, payload: &str, requirements: &impl Serialize) -> Option<Vec<u8>> {
+fn body(version: &str, payload: &str, requirements: &impl Serialize) -> Option<Vec<u8>> {
     let requirements = serde_json::to_string(requirements).ok()?;
-    let body = format!(r#"{{"x402Version":{version},"paymentPayload":{payload},"paymentRequirements":{requirements}}}"#);
-    Some(body.into_bytes())
+    let parts = [
+        r#"{"x402Version":"#,
+        version,
+        r#","paymentPayload":"#,
+        payload,
+        r#","paymentRequirements":"#,
+        &requirements,
+        "}",
+    ];
+    Some(parts.concat().into_bytes())
 }
 
 fn v1(payment: &Payment, payable: &Payable<'_>, resource: &Resource<'_>, amount: Atomic) -> Option<Vec<u8>> {
     let mut payload = RawObject::read(&payment.text)?;
     payload.set("x402Version", to_raw_value(&1).ok()?);
     payload.set("network", to_raw_value(payable.offer.asset.network.v1_name()).ok()?);
-    body(1, &serde_json::to_string(&payload).ok()?, &payable.v1_for(amount, resource))
+    body("1", &serde_json::to_string(&payload).ok()?, &payable.v1_for(amount, resource))
 }
 
 /// A v1 payment as v2 would have it: scheme and network move into `accepted`.
