@@ -121,9 +121,11 @@ def noop(name: str = "noop") -> Json:
     return wasm_filter(name, build.HOME / "x402_bench_filters.wasm", vm_id="bench")
 
 
-def calls(*paths: str, body: str, cluster: str = "facilitator") -> Json:
-    """The filter that asks the first path before the backend, the second after it, and does nothing else."""
-    return _configured("calls", "\n".join(["calls", cluster, *paths, *[""] * (2 - len(paths)), body]))
+def calls(*paths: str, body: str, cluster: str = "facilitator", others: bool = False) -> Json:
+    """The filter that asks the first path before the backend, the second after it, and does nothing else; or makes all `others` of the calls
+    of Envoy that the real one makes for a paid request, and decides nothing."""
+    word = "same calls" if others else "calls"
+    return _configured(word.replace(" ", "-"), "\n".join([word, cluster, *paths, *[""] * (2 - len(paths)), body]))
 
 
 def reading() -> Json:

@@ -16,6 +16,7 @@ from ..rows import Json, Options, Row
 PATH, UPFRONT = "/v1/report", "/v1/upfront"
 AUTHZ = "ext_authz, one question"
 TWO, ONE = "two calls and no more", "one call and no more"
+SAME = "two calls, and all others"
 # As long as what a facilitator is sent.
 BODY = "x" * 1069
 
@@ -28,6 +29,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
         asking = site.envoys("authz", starts, filters=[ext_authz()])
         # A gate that does no more than what is inevitable. The reader is not asked about what has no body.
         two = site.envoys("two", starts, filters=[calls("/verify", "/settle", body=BODY)])
+        same = site.envoys("same", starts, filters=[calls("/verify", "/settle", body=BODY, others=True)])
         one = site.envoys("one", starts, filters=[calls("/settle", body=BODY)])
         plain = file(get(PATH))
 
@@ -60,7 +62,7 @@ def run(options: Options) -> tuple[list[Row], Json]:
 
         subjects: list[Subject | Several] = [
             filtering("filter", PATH), filtering("filter, upfront", UPFRONT),
-            *(Several(name, [unpaid(envoy) for envoy in envoys]) for name, envoys in ((AUTHZ, asking), (TWO, two), (ONE, one))),
+            *(Several(name, [unpaid(envoy) for envoy in envoys]) for name, envoys in ((AUTHZ, asking), (TWO, two), (SAME, same), (ONE, one))),
         ]
         for peer in peers.start(site, options):
             subjects.append(paying(peer.name, peer.pid, peer.port, PATH, "payment-response", max(200, count // peer.slower)))
@@ -77,6 +79,11 @@ def run(options: Options) -> tuple[list[Row], Json]:
                  cpu=ratio(readings[TWO], readings["filter"], "cpu_us")),
              Row("least-authz", "that filter itself: none can be faster", "Envoy's `ext_authz` asking that facilitator once",
                  ratio(readings[TWO], readings[AUTHZ]), "×", cpu=ratio(readings[AUTHZ], readings[TWO], "cpu_us")),
+             Row("paid-same", "a paid request, verify and settle", "one that makes all the calls of Envoy that it makes, and decides nothing",
+                 ratio(readings["filter"], readings[SAME]), "×", cpu=ratio(readings[SAME], readings["filter"], "cpu_us")),
+             Row("same-authz", "that filter itself: none that tells a backend, an access log and a client as much can be faster",
+                 "Envoy's `ext_authz` asking that facilitator once",
+                 ratio(readings[SAME], readings[AUTHZ]), "×", cpu=ratio(readings[AUTHZ], readings[SAME], "cpu_us")),
              Row("upfront-least", "a paid request with `flow: upfront`", "the same with one call",
                  ratio(readings["filter, upfront"], readings[ONE]), "×", cpu=ratio(readings[ONE], readings["filter, upfront"], "cpu_us")),
              Row("least-upfront-authz", "that filter itself: none can be faster", "Envoy's `ext_authz` asking that facilitator once",

@@ -50,6 +50,8 @@ def run(options: Options) -> tuple[list[Row], Json]:
             "Envoy's `ext_authz`, one question": (site.envoy("authz", filters=[ext_authz()]), lambda port: load(port, plain, requests=2 * paid)),
             "two calls and no more": (site.envoy("two", filters=[calls("/verify", "/settle", body=body)]),
                                       lambda port: load(port, plain, requests=2 * paid)),
+            "two calls, and all others": (site.envoy("same", filters=[calls("/verify", "/settle", body=body, others=True)]),
+                                          lambda port: load(port, plain, requests=2 * paid)),
             "a paid request": (ours, lambda port: load(port, payments(asked, sent, paid), 200, needs="payment-response")),
         }
         for what, (envoy, once) in subjects.items():

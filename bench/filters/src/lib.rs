@@ -1,14 +1,16 @@
-//! The least that a WebAssembly filter can do: `noop` does nothing, `looking` fetches the request's headers and looks at the clock, `constant` answers 402 with bytes from its configuration, `observing` fetches
-//! the request's headers, looks at the clock, counts, and sets two attributes for the access log before it does so, `calls` asks a cluster before the backend is asked, after it has answered, or both, looks at no answer, and changes nothing. `reading` fetches each part
-//! of an answer's body.
+//! The least that a WebAssembly filter can do: `noop` does nothing, `looking` fetches the request's headers and looks at the clock,
+//! `constant` answers 402 with bytes from its configuration, `observing` fetches the request's headers, looks at the clock, counts, and sets
+//! two attributes for the access log before it does so, `calls` asks a cluster before the backend is asked, after it has answered, or both,
+//! looks at no answer, and changes nothing, and `same calls` makes all the other calls of Envoy too that a paid request makes. `reading`
+//! fetches each part of an answer's body.
 //!
 //! The configuration of `constant` is a google.protobuf.StringValue: lines `name: value`, an empty line, the body. `observing` has a line of
-//! its own before. That of `calls` is `calls`,
-//! the cluster, the paths (the second may be missing) and the body, a line each; those of `reading` and `looking` are these words.
+//! its own before. Those of `calls` and `same calls` are these words, the cluster, the paths (the second may be missing) and the body, a line
+//! each; those of `reading` and `looking` are these words.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::{Action, ContextType, MetricType};
+use proxy_wasm::types::{Action, ContextType, MapType, MetricType};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -61,6 +63,8 @@ struct Question {
 struct Calls {
     question: Rc<Question>,
     answered: bool,
+    /// The metric that it counts in, if it makes all the calls of Envoy that a paid request makes.
+    metric: Option<u32>,
 }
 
 impl Calls {
@@ -73,6 +77,9 @@ impl Calls {
             ("content-type", "application/json"),
         ];
         let body = self.question.body.as_bytes();
+        if self.metric.is_some() {
+            std::hint::black_box(self.get_current_time());
+        }
         match self.dispatch_http_call(&self.question.cluster, headers, Some(body), vec![], Duration::from_secs(5)) {
             Ok(_) => Action::Pause,
             Err(_) => Action::Continue,
@@ -81,7 +88,10 @@ impl Calls {
 }
 
 impl Context for Calls {
-    fn on_http_call_response(&mut self, _: u32, _: usize, _: usize, _: usize) {
+    fn on_http_call_response(&mut self, _: u32, _: usize, size: usize, _: usize) {
+        if let Some(metric) = self.metric {
+            self.hear(size, metric);
+        }
         match self.answered {
             false => self.resume_http_request(),
             true => self.resume_http_response(),
@@ -89,17 +99,81 @@ impl Context for Calls {
     }
 }
 
+/// The other calls of Envoy that a paid request makes, in the callbacks in which it makes them, by what as many bytes as there.
+impl Calls {
+    fn open(&self, metric: u32) {
+        std::hint::black_box(self.get_http_request_headers_bytes());
+        self.claim();
+        let _ = hostcalls::increment_metric(metric, 1);
+        self.set_property(vec!["x402_route"], Some(b"report"));
+    }
+
+    fn claim(&self) {
+        let key = "x402.bench.claims.";
+        let (_, version) = self.get_shared_data(key);
+        let _ = self.set_shared_data(key, Some(&[7; 22]), version);
+    }
+
+    fn hear(&self, size: usize, metric: u32) {
+        std::hint::black_box(hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status")).ok();
+        std::hint::black_box(self.get_http_call_response_body(0, size));
+        std::hint::black_box(self.get_current_time());
+        let _ = hostcalls::increment_metric(metric, 1);
+        let _ = hostcalls::increment_metric(metric, 1);
+        const ACCOUNT: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
+        if self.answered {
+            let _ = hostcalls::increment_metric(metric, 1);
+            for (name, size) in [("x402_outcome", 4), ("x402_charged", 5), ("x402_transaction", 66)] {
+                self.set_property(vec![name], Some(&[b'7'; 66][..size]));
+            }
+            self.set_http_response_header("cache-control", Some("private"));
+            self.set_http_response_header("payment-response", Some(&"7".repeat(260)));
+            self.add_http_response_header("vary", "payment-signature, x-payment");
+        } else {
+            for (name, value) in [("x402_payer", ACCOUNT), ("x402_network", "eip155:31337"), ("x402_asset", "USDC"), ("x402_amount", "10000")] {
+                self.set_property(vec![name], Some(value.as_bytes()));
+            }
+            self.set_http_request_header("payment-signature", None);
+            for (name, value) in [
+                ("x-x402-payer", ACCOUNT),
+                ("x-x402-network", "eip155:31337"),
+                ("x-x402-asset", ACCOUNT),
+                ("x-x402-amount", "10000"),
+                ("x-x402-charge", "10000"),
+                ("x-x402-payment-id", "77777777777777777777777777777777"),
+            ] {
+                self.set_http_request_header(name, Some(value));
+            }
+        }
+    }
+}
+
 impl HttpContext for Calls {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+        if let Some(metric) = self.metric {
+            self.open(metric);
+        }
         self.ask(&self.question.before)
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.answered = true;
+        if self.metric.is_some() {
+            std::hint::black_box(self.get_http_response_headers_bytes());
+            self.set_property(vec!["x402_outcome"], Some(b"settling"));
+        }
         match &self.question.after {
             Some(path) => self.ask(path),
             None => Action::Continue,
         }
+    }
+
+    fn on_http_response_body(&mut self, _: usize, _: bool) -> Action {
+        if self.metric.is_some() {
+            std::hint::black_box(self.get_current_time());
+            self.claim();
+        }
+        Action::Continue
     }
 }
 
@@ -144,7 +218,8 @@ impl RootContext for Root {
             Some("reading") => self.reading = true,
             Some("looking") => self.looking = true,
             Some("observing") => self.metric = hostcalls::define_metric(MetricType::Counter, "x402_bench").ok(),
-            Some("calls") => {
+            Some(word @ ("calls" | "same calls")) => {
+                self.metric = (word == "same calls").then(|| hostcalls::define_metric(MetricType::Counter, "x402_bench").ok()).flatten();
                 let mut next = || lines.next().unwrap_or_default();
                 let (cluster, before, after, body) = (next(), next(), next(), next());
                 let after = (!after.is_empty()).then_some(after);
@@ -177,6 +252,7 @@ impl RootContext for Root {
             (None, Some(question)) => Box::new(Calls {
                 question: Rc::clone(question),
                 answered: false,
+                metric: self.metric,
             }),
             (None, None) if self.reading => Box::new(Reading),
             (None, None) if self.looking => Box::new(Looking),
