@@ -194,7 +194,9 @@ fn encode_pairs(pairs: &[(&str, &str)]) -> Vec<u8> {
     let length = |text: &str| u32::try_from(text.len()).unwrap_or(0).to_le_bytes();
     let texts = pairs.iter().flat_map(|(name, value)| [*name, *value]);
     // Of each text, its length and a NUL.
-    let size = texts.clone().fold(4_usize, |size, text| size.saturating_add(text.len()).saturating_add(5));
+    let size = texts
+        .clone()
+        .fold(4_usize, |size, text| size.saturating_add(text.len()).saturating_add(5));
     let mut bytes = Vec::with_capacity(size);
     bytes.extend_from_slice(&u32::try_from(pairs.len()).unwrap_or(0).to_le_bytes());
     for (name, value) in pairs {
