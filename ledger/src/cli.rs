@@ -12,6 +12,7 @@ use crate::payments::facilitator::http_client;
 use crate::payments::offers::dollars;
 use crate::payments::topup::now_ms;
 use crate::reconcile::{Node, reconcile};
+use crate::resolve::{Found, ResolveError, resolve};
 use crate::serve::{ServeError, serve};
 use crate::settings::{self, Settings, SettingsError};
 use crate::store::{Adjusted, CopyError, Filter, Intent, Store, StoreError};
@@ -83,6 +84,17 @@ enum Command {
         #[arg(long, default_value_t = 50_000)]
         blocks: u64,
     },
+    /// End a settlement whose outcome no facilitator tells, by what the chain says.
+    Resolve {
+        /// The claim, or the top-up (pi_…), as `reconcile` names it.
+        id: String,
+        /// The transaction that has paid it.
+        #[arg(long, value_name = "TRANSACTION", required_unless_present = "failed", conflicts_with = "failed")]
+        paid: Option<String>,
+        /// Nothing has paid it, and nothing can any more: why.
+        #[arg(long, value_name = "WHY")]
+        failed: Option<String>,
+    },
     /// Copy everything from one database into another, empty one, and add the copy up. Either is the configured one if it is not given.
     Copy {
         /// sqlite:<file> or postgres://…; stop the ledgers that serve from it.
@@ -146,6 +158,9 @@ pub enum CliError {
     /// See there.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// See there.
+    #[error(transparent)]
+    Resolve(#[from] ResolveError),
     /// The system gives no threads, no signals, or no output.
     #[error("{0}")]
     System(#[from] std::io::Error),
@@ -270,6 +285,14 @@ async fn command(command: Command, store: &Store) -> Result<(), CliError> {
             export(store, filter).await
         }
         Command::Intents => intents(store).await,
+        Command::Resolve { id, paid, failed } => {
+            let found = match (&paid, &failed) {
+                (Some(transaction), _) => Found::Paid(transaction),
+                (None, why) => Found::Failed(why.as_deref().unwrap_or_default()),
+            };
+            let said = resolve(store, &id, found, now_ms()).await?;
+            print(&format!("{id} is {said}\n"))
+        }
         // Done elsewhere.
         Command::Serve | Command::Openapi | Command::Keygen | Command::Reconcile { .. } | Command::Copy { .. } => Ok(()),
     }

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod metrics;
 pub mod payments;
 pub mod reconcile;
+pub mod resolve;
 pub mod serve;
 pub mod settings;
 pub mod store;

@@ -25,6 +25,7 @@ use shared::{body, claims, hex, holder};
 use sqlx::Row as _;
 use support::{Facilitator, Script, serve};
 use x402_ledger::payments::claims::{Claims, Holder};
+use x402_ledger::resolve::{Found, ResolveError, resolve};
 use x402_ledger::store::{Intent, Stage};
 
 on_both!(
@@ -48,6 +49,8 @@ on_both!(
     of_an_end_and_a_call_at_once_nothing_is_held,
     of_an_end_and_a_settlement_at_once_the_next_one_has_it,
     what_has_ended_is_forgotten_in_time,
+    what_no_facilitator_tells_the_end_of_is_ended_by_hand,
+    what_was_not_paid_buys_nothing_once_it_has_run_out,
 );
 
 struct World {
@@ -521,4 +524,69 @@ async fn what_has_ended_is_forgotten_in_time(database: Database) {
     assert_eq!(database.store.forget(runs_out + 1).await.unwrap(), 1);
     assert_eq!(world.intent(2).await.stage, Stage::Held);
     assert_eq!(database.store.intent(&hex(1)).await.unwrap(), None);
+}
+
+/// When the payments here have run out, in Unix milliseconds.
+const RUN_OUT: i64 = 1_900_000_000_000;
+
+async fn what_no_facilitator_tells_the_end_of_is_ended_by_hand(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    let paid = format!("0x{}", "5a".repeat(32));
+    let resolve = |found| {
+        let store = database.store.clone();
+        async move { resolve(&store, &hex(1), found, 1_790_000_000_000).await }
+    };
+    let of = |error: Result<&'static str, ResolveError>| error.unwrap_err().to_string();
+    assert!(of(resolve(Found::Paid(&paid)).await).starts_with("there is no claim"));
+    assert!(valid(&world.verify(1, 1).await));
+    assert!(of(resolve(Found::Paid(&paid)).await).contains("is held: only"), "nothing was sent");
+    assert_eq!(world.settle(1, 1).await.0, 500);
+    database.store.leave_intent(&hex(1)).await.unwrap();
+    assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_pending");
+    // Mistakes of whoever says it change nothing.
+    let no_digits = format!("0x{}", "zz".repeat(32));
+    for wrong in ["", "0x12", "yes", &no_digits] {
+        assert!(of(resolve(Found::Paid(wrong)).await).contains("is no transaction"), "{wrong:?}");
+    }
+    let early = resolve(Found::Failed("not on the chain")).await;
+    assert!(matches!(early, Err(ResolveError::Early { until: 1_900_000_000, .. })), "{early:?}");
+    database
+        .run("UPDATE intents SET state = 'settling', lease_until = 1790000000001")
+        .await
+        .unwrap();
+    assert!(of(resolve(Found::Paid(&paid)).await).contains("is being settled just now"));
+    assert_eq!(world.intent(1).await.stage, Stage::Settling);
+    database.run("UPDATE intents SET lease_until = 1790000000000").await.unwrap();
+    let said = resolve(Found::Paid(&paid)).await.unwrap();
+    assert!(said.contains("is served, and not settled again"), "{said}");
+    let settled = world.intent(1).await;
+    assert_eq!(
+        (settled.stage, &settled.transaction, &*settled.payer),
+        (Stage::Settled, &paid, "0xpayer")
+    );
+    // Its client has what it paid for, and its receipt names what somebody has found.
+    assert!(valid(&world.verify(1, 3).await));
+    let (_, receipt) = world.settle(1, 3).await;
+    assert_eq!((&receipt["success"], receipt["transaction"].as_str()), (&json!(true), Some(&*paid)));
+    assert_eq!((world.moved(), world.settle_calls()), (1, 1));
+    assert!(of(resolve(Found::Paid(&paid)).await).contains("is settled: only"));
+    world.lapse().await;
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 0, "nothing is sent again");
+    world.holds_no_payload().await;
+}
+
+async fn what_was_not_paid_buys_nothing_once_it_has_run_out(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.0, 500);
+    let failed = Found::Failed("not on the chain, and run out");
+    assert!(resolve(&database.store, &hex(1), failed, RUN_OUT - 1).await.is_err());
+    let said = resolve(&database.store, &hex(1), failed, RUN_OUT).await.unwrap();
+    assert_eq!(said, "failed: the payment buys nothing");
+    let intent = world.intent(1).await;
+    assert_eq!((intent.stage, &*intent.error), (Stage::Failed, "not on the chain, and run out"));
+    assert_eq!(reason(&world.verify(1, 2).await), "nonce_already_used");
+    world.lapse().await;
+    assert_eq!((world.claims.sweep(10).await.unwrap(), world.settle_calls()), (0, 1));
+    world.holds_no_payload().await;
 }

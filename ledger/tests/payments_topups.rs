@@ -34,6 +34,7 @@ use x402_ledger::payments::claims::{Claims, Holder};
 use x402_ledger::payments::sweeper::sweep;
 use x402_ledger::payments::topup::{Outcome, Topups};
 use x402_ledger::reconcile::{Node, reconcile};
+use x402_ledger::resolve::{Found, ResolveError, resolve};
 use x402_ledger::store::{Filter, Kind, Store};
 
 on_both!(
@@ -44,6 +45,7 @@ on_both!(
     after_garbage_it_is_pending_until_it_is_known,
     a_ledger_that_dies_while_it_settles_is_succeeded_by_the_next,
     a_used_nonce_proves_nothing_above_the_bound,
+    a_top_up_without_an_end_is_ended_by_hand,
     a_client_that_leaves_ends_no_settlement,
     races_of_one_payment_are_credited_once,
     any_amount_is_funded_once,
@@ -196,6 +198,49 @@ async fn a_used_nonce_proves_nothing_above_the_bound(database: Database) {
         assert_eq!(pay(&topups, "a", &paid).await, Outcome::Pending);
     }
     assert_eq!((books.only().await.state, books.credits().await.len()), (State::Unknown, 0));
+}
+
+async fn a_top_up_without_an_end_is_ended_by_hand(database: Database) {
+    let (facilitator, books, topups) = world(&database, &[Script::Fail, Script::Fail]).await;
+    // More than is inferred.
+    let (paid, unpaid) = (payment(1, 5_000_000), payment(2, 5_000_000));
+    assert_eq!(pay(&topups, "a", &paid).await, Outcome::Pending);
+    let open = books.only().await;
+    let store = &database.store;
+    let found = Found::Paid("0x5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a");
+    let claim = store.intent_of(&open.id).await.unwrap().unwrap();
+    // A top-up is had by its own name and by its claim's, once.
+    assert_eq!(resolve(store, &claim.claim, found, 1).await.unwrap(), "paid: it is credited");
+    for id in [&open.id, &claim.claim] {
+        assert!(resolve(store, id, found, 1).await.is_err());
+    }
+    assert_eq!(books.credits().await, one(5_000_000));
+    assert!(matches!(pay(&topups, "a", &paid).await, Outcome::Credited { .. }));
+
+    assert_eq!(pay(&topups, "a", &unpaid).await, Outcome::Pending);
+    let rows = sqlx::query("SELECT id FROM topups WHERE state = 'unknown'")
+        .fetch_all(&database.sql)
+        .await
+        .unwrap();
+    let id: String = rows[0].try_get(0).unwrap();
+    let until = store.intent_of(&id).await.unwrap().unwrap().expires_at;
+    let failed = Found::Failed("not on the chain");
+    assert!(matches!(
+        resolve(store, &id, failed, until - 1).await,
+        Err(ResolveError::Early { .. })
+    ));
+    assert_eq!(
+        resolve(store, &id, failed, until).await.unwrap(),
+        "failed: nothing is credited, and the payment buys nothing"
+    );
+    assert!(resolve(store, &id, found, until).await.is_err(), "it has an end now");
+    assert!(matches!(pay(&topups, "a", &unpaid).await, Outcome::Refused { .. }));
+    books.lapse().await;
+    assert_eq!(sweep(&topups).await.unwrap(), 0);
+    assert_eq!(
+        (books.credits().await, *facilitator.settle_calls.lock().unwrap()),
+        (one(5_000_000), 2)
+    );
 }
 
 async fn a_client_that_leaves_ends_no_settlement(database: Database) {

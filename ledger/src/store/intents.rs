@@ -193,6 +193,19 @@ impl Store {
         row.as_ref().map(intent).transpose()
     }
 
+    /// By the request or the top-up that has it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn intent_of(&self, holder: &str) -> Result<Option<Intent>, StoreError> {
+        let row = sqlx::query(&format!("{INTENT} WHERE holder = $1"))
+            .bind(holder)
+            .fetch_optional(&self.pool)
+            .await?;
+        row.as_ref().map(intent).transpose()
+    }
+
     /// Takes a claim: one that is new, released, this request's already, or whose holder was not heard of in time. Whether it was taken.
     ///
     /// # Errors
@@ -298,6 +311,30 @@ impl Store {
     ///
     /// [`StoreError`]: it stays as it is.
     pub async fn end_intent(&self, claim: &str, attempt: i64, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<(), StoreError> {
+        let begun = ("state = 'settling' AND attempts = $11", attempt);
+        self.end(claim, begun, ended, lease_until, now_ms).await?;
+        Ok(())
+    }
+
+    /// What somebody has found out about a settlement whose outcome is not known. Whether it was not known still, and nobody was at it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it stays as it is.
+    pub async fn resolve_intent(&self, claim: &str, ended: Ended<'_>, now_ms: i64) -> Result<bool, StoreError> {
+        let open = ("(state = 'unknown' OR (state = 'settling' AND lease_until <= $11))", now_ms);
+        self.end(claim, open, ended, 0, now_ms).await
+    }
+
+    /// `condition`: on what it is now, with $11 for a number.
+    async fn end(
+        &self,
+        claim: &str,
+        (condition, number): (&str, i64),
+        ended: Ended<'_>,
+        lease_until: i64,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let (state, answer, transaction, payer, error, next) = match ended {
             Ended::Settled {
                 answer,
@@ -310,11 +347,11 @@ impl Store {
             Ended::Unknown(error, next) => ("unknown", "", "", "", error, next),
         };
         let is_open = matches!(ended, Ended::NotSent | Ended::Unknown(..));
-        sqlx::query(
+        let done = sqlx::query(&format!(
             "UPDATE intents SET state = $2, answer = $3, transaction_id = $4, payer = CASE WHEN $5 = '' THEN payer ELSE $5 END, error = $6, \
              next_attempt_at = $7, lease_until = CASE WHEN holder = '' THEN 0 ELSE $8 END, ended_at = $9, \
-             payload = CASE WHEN $10 = 1 THEN payload ELSE '' END WHERE claim = $1 AND state = 'settling' AND attempts = $11",
-        )
+             payload = CASE WHEN $10 = 1 THEN payload ELSE '' END WHERE claim = $1 AND {condition}"
+        ))
         .bind(claim)
         .bind(state)
         .bind(answer)
@@ -325,10 +362,10 @@ impl Store {
         .bind(lease_until)
         .bind(if is_open { 0 } else { now_ms })
         .bind(i64::from(is_open))
-        .bind(attempt)
+        .bind(number)
         .execute(&self.pool)
         .await?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 
     /// Its holder has ended without settling it.
