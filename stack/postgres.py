@@ -57,10 +57,20 @@ class Postgres:
         if made.returncode != 0:
             raise Missing(f"initdb failed:\n{made.stdout}{made.stderr}")
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
-        self.process = Process([*become, self.bin / "postgres", "-D", data, "-k", run, *settings], self.home / "postgres.log", cwd=self.home)
+        self._serves = [*become, self.bin / "postgres", "-D", data, "-k", run, *settings]
         self.run = run
-        self.process.wait_ready(lambda: self._psql("SELECT 1"))
         self._databases = 0
+        self.start()
+
+    def start(self) -> None:
+        """Until it answers; after `kill`, with what was committed."""
+        self.process = Process(self._serves, self.home / "postgres.log", cwd=self.home)
+        self.process.wait_ready(lambda: self._psql("SELECT 1"))
+
+    def kill(self) -> None:
+        """As a crash would: nobody's transaction is finished."""
+        os.kill(self.process.pid, signal.SIGQUIT)
+        self.process.stop(grace=10)
 
     @staticmethod
     def _unprivileged() -> pwd.struct_passwd | None:

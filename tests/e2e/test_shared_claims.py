@@ -35,10 +35,11 @@ COPIES = 200
 class Fleet:
     """Two Envoys, and the ledger that stands before the facilitator for both."""
 
-    def __init__(self, worlds, name: str, service: Service) -> None:
+    def __init__(self, worlds, name: str, service: Service, server: Postgres | None) -> None:
         self.worlds = worlds
         self.name = name
         self.service = service
+        self.server = server
         self.one, self.two = self.envoy("one"), self.envoy("two")
 
     def envoy(self, which: str, **more) -> World:
@@ -57,7 +58,7 @@ def fleet(request, worlds, tmp_path_factory) -> Iterator[Fleet]:
     config = {"pay_to": MAIN["pay_to"], "accept": [BASE], "facilitators": [
         {"url": f"http://127.0.0.1:{worlds.facilitator.port}/api", "verify_timeout": "60s", "settle_timeout": "60s"}]}
     service = Service(tmp_path_factory.mktemp("ledger"), config, server and server.database())
-    yield Fleet(worlds, request.param, service)
+    yield Fleet(worlds, request.param, service, server)
     for world in (found for name, found in worlds._open.items() if name.startswith(f"shared-{request.param}") and found.envoy.process.running()):
         alive(world)
     service.stop()
@@ -137,6 +138,37 @@ def test_a_settlement_without_an_outcome_is_found_out(fleet):
     assert fleet.one.count(payment, "settle") == 2 and fleet.one.count(payment, "verify") == 1
     found = eventually(lambda: (answer := fleet.two.call("/paid", payment=payment)).status != 409 and answer, "it is delivered")
     unpaid(fleet.two, found, 402, "nonce_already_used")
+
+
+def test_a_settlement_that_no_facilitator_tells_the_end_of(fleet):
+    """Somebody has looked at the chain: its client is served then, at the other Envoy too, and it is not sent again."""
+    payment = fleet.one.payment("/paid")
+    transaction = "0x" + "cd" * 32
+    fleet.one.facilitator.script(payment.payload, settle=[reply(500, {"error": "database"})])
+    refused(fleet.one.call("/paid", payment=payment), 503, "settlement_pending")
+    refused(fleet.two.call("/paid", payment=payment), 503, "settlement_pending")
+    # The only one that is open.
+    rows = [row.split(",") for row in fleet.service.command("intents").splitlines()]
+    [claim] = [claim for claim, state, *_ in rows if state in ("unknown", "settling")]
+
+    def ends() -> bool:
+        try:
+            said = fleet.service.command("resolve", claim, "--paid", transaction)
+        except AssertionError as failed:
+            # The ledger sends it again every few seconds.
+            assert "is being settled just now" in str(failed)
+            return False
+        return "is paid" in said
+
+    eventually(ends, "it is ended")
+    sent = fleet.one.count(payment, "settle")
+    served = fleet.two.call("/paid", payment=payment)
+    assert served.status == 200 and served.receipt["transaction"] == transaction
+    # Where its settlement was in doubt it is, until the ledger has heard that it was delivered.
+    found = eventually(lambda: (answer := fleet.one.call("/paid", payment=payment)).status != 503 and answer, "it is delivered")
+    refused(found, 402, "nonce_already_used")
+    assert fleet.one.reached(found) == 0
+    assert fleet.one.count(payment, "settle") == sent
 
 
 def test_metered_answers(fleet, protocol):
@@ -276,6 +308,25 @@ def test_a_ledger_that_is_killed(fleet):
     unpaid(fleet.two, fleet.two.call("/paid", payment=payment), 409, "payment_in_use")
     exchange.close()
     served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status != 409 and found, "it is given back")
+    paid(fleet.two, served, payment)
+    paid(fleet.one, fleet.one.call("/paid", payment=other), other)
+
+
+@pytest.mark.parametrize("fleet", ["postgres"], indirect=True)
+def test_a_database_that_crashes(fleet):
+    """Nobody is served meanwhile. When it is back the ledger goes on by itself, and what was not settled is settled once."""
+    payment, other = fleet.one.payment("/paid"), fleet.one.payment("/paid")
+    exchange, test_id = fleet.one.open("/paid", payment=payment, does={"hold": True})
+    eventually(lambda: fleet.one.backend.requests(test_id), "the backend is at work")
+    fleet.server.kill()
+    unpaid(fleet.two, fleet.two.call("/paid", payment=other), 503, "facilitator_unavailable")
+    assert fleet.two.call("/free").status == 200
+    assert fleet.service.call("GET", "/readyz")[0] == 503
+    fleet.one.backend.gate(test_id).release()
+    assert exchange.head()[0] == 503
+    exchange.close()
+    fleet.server.start()
+    served = eventually(lambda: (found := fleet.two.call("/paid", payment=payment)).status not in (409, 503) and found, "it is had again")
     paid(fleet.two, served, payment)
     paid(fleet.one, fleet.one.call("/paid", payment=other), other)
 
