@@ -92,7 +92,7 @@ enum Command {
         #[arg(long, value_name = "TRANSACTION", required_unless_present = "failed", conflicts_with = "failed")]
         paid: Option<String>,
         /// Nothing has paid it, and nothing can any more: why.
-        #[arg(long, value_name = "WHY")]
+        #[arg(long, value_name = "WHY", value_parser = clap::builder::NonEmptyStringValueParser::new())]
         failed: Option<String>,
     },
     /// Copy everything from one database into another, empty one, and add the copy up. Either is the configured one if it is not given.

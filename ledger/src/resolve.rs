@@ -1,7 +1,13 @@
 //! Ends by hand what no facilitator tells the end of: an operator has looked at the chain, and says what became of a settlement.
 
+use serde_json::json;
+use x402_envoy::x402::Network;
+
 use crate::payments::books::{Books as _, State, TopupReceipt};
 use crate::store::{Ended, Intent, Stage, Store, StoreError};
+
+/// For how long a top-up is kept from ledgers while it is ended, in milliseconds.
+const LEASE_MS: i64 = 60_000;
 
 /// What was found on the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +35,14 @@ pub enum ResolveError {
         /// What it is.
         state: &'static str,
     },
-    /// A facilitator is being asked.
-    #[error("{0} is being settled just now: try again in two minutes")]
-    Busy(String),
+    /// A facilitator is being asked, or was just now.
+    #[error("{id} is being settled just now: try again after {until} (Unix seconds)")]
+    Busy {
+        /// Which.
+        id: String,
+        /// When whoever asks has given up at the latest, in Unix seconds.
+        until: i64,
+    },
     /// Its settlement may still go through.
     #[error("the payment of {id} runs out at {until} (Unix seconds), and can be settled until then: look again after that")]
     Early {
@@ -40,9 +51,24 @@ pub enum ResolveError {
         /// When, in Unix seconds.
         until: i64,
     },
-    /// No transaction.
-    #[error("{0:?} is no transaction: a hash such as 0x… of 64 hexadecimal digits, or a signature in base58")]
-    Transaction(String),
+    /// No transaction of the network.
+    #[error(
+        "{given:?} is no transaction of {network}: on EVM networks a hash, 0x and 64 hexadecimal digits, on Solana a signature in base58"
+    )]
+    Transaction {
+        /// What was given.
+        given: String,
+        /// As it is stored.
+        network: String,
+    },
+    /// It has paid something else.
+    #[error("transaction {transaction} has settled {by} already")]
+    Named {
+        /// Which.
+        transaction: String,
+        /// The claim, or the top-up.
+        by: String,
+    },
 }
 
 /// Ends an open settlement of a claim, or of a top-up (`pi_…`), once; what can be done with the payment from now on, for people.
@@ -51,11 +77,6 @@ pub enum ResolveError {
 ///
 /// [`ResolveError`]: it stays as it is.
 pub async fn resolve(store: &Store, id: &str, found: Found<'_>, now_ms: i64) -> Result<&'static str, ResolveError> {
-    if let Found::Paid(transaction) = found
-        && !is_transaction(transaction)
-    {
-        return Err(ResolveError::Transaction(transaction.to_owned()));
-    }
     if id.starts_with("pi_") {
         return resolve_topup(store, id, found, now_ms).await;
     }
@@ -68,40 +89,41 @@ pub async fn resolve(store: &Store, id: &str, found: Found<'_>, now_ms: i64) -> 
 }
 
 async fn resolve_intent(store: &Store, intent: &Intent, found: Found<'_>, now_ms: i64) -> Result<&'static str, ResolveError> {
-    let id = || intent.claim.clone();
-    match intent.stage {
-        Stage::Unknown => {}
-        Stage::Settling if intent.lease_until <= now_ms => {}
-        Stage::Settling => return Err(ResolveError::Busy(id())),
-        stage => {
+    let id = &intent.claim;
+    match (intent.stage, found) {
+        (Stage::Unknown, _) => {}
+        (Stage::Settling, _) if intent.lease_until <= now_ms => {}
+        (Stage::Settling, _) => return Err(busy(id, intent.lease_until)),
+        // What is due of it could not be settled in time: its facilitator is not configured any more, say.
+        (Stage::Held, Found::Failed(_)) if intent.expires_at <= now_ms => {}
+        (stage, _) => {
             return Err(ResolveError::NotOpen {
-                id: id(),
+                id: id.clone(),
                 state: stage.as_str(),
             });
         }
     }
-    let answer = |transaction: &str| {
-        let (network, payer) = (&intent.network, &intent.payer);
-        serde_json::json!({"success": true, "transaction": transaction, "network": network, "payer": payer}).to_string()
-    };
     let done = match found {
         Found::Paid(transaction) => {
-            let answer = answer(transaction);
+            check(store, transaction, &intent.network).await?;
+            let (network, payer) = (&intent.network, &intent.payer);
+            let answer = json!({"success": true, "transaction": transaction, "network": network, "payer": payer}).to_string();
             let ended = Ended::Settled {
                 answer: &answer,
                 transaction,
-                payer: &intent.payer,
+                payer,
             };
-            store.resolve_intent(&intent.claim, ended, now_ms).await?
+            store.resolve_intent(id, ended, now_ms).await?
         }
         Found::Failed(why) => {
-            late(&intent.claim, intent.expires_at, now_ms)?;
-            store.resolve_intent(&intent.claim, Ended::UsedUp(why), now_ms).await?
+            late(id, intent.expires_at, now_ms)?;
+            store.resolve_intent(id, Ended::UsedUp(why), now_ms).await?
         }
     };
-    // Taken up by a ledger since it was read.
     if !done {
-        return Err(ResolveError::Busy(id()));
+        // A ledger has taken it up since it was read.
+        let now = store.intent(id).await?;
+        return Err(busy(id, now.map_or(now_ms, |intent| intent.lease_until)));
     }
     Ok(match found {
         Found::Paid(_) if intent.delivered => "paid, and its answer was delivered",
@@ -114,22 +136,26 @@ async fn resolve_topup(store: &Store, id: &str, found: Found<'_>, now_ms: i64) -
     let missing = || ResolveError::Missing(id.to_owned());
     let topup = store.topup(id).await?.ok_or_else(missing)?;
     match topup.state {
-        State::Unknown => {}
-        State::Processing if topup.lease_until.is_some_and(|until| until <= now_ms) => {}
-        State::Processing => return Err(ResolveError::Busy(id.to_owned())),
-        state => {
-            return Err(ResolveError::NotOpen {
-                id: id.to_owned(),
-                state: match state {
-                    State::Created => "created",
-                    State::Settled => "settled",
-                    State::Failed => "failed",
-                    State::Processing | State::Unknown => "open",
-                },
-            });
-        }
+        State::Processing | State::Unknown => {}
+        state => return Err(not_open(id, state)),
     }
     match found {
+        Found::Paid(transaction) => check(store, transaction, topup.network.as_deref().unwrap_or_default()).await?,
+        Found::Failed(_) => {
+            if let Some(claim) = store.intent_of(id).await? {
+                late(id, claim.expires_at, now_ms)?;
+            }
+        }
+    }
+    // As a ledger does that settles it: nobody else is at it then.
+    if !store.resume_settlement(id, now_ms.saturating_add(LEASE_MS), now_ms).await? {
+        let now = store.topup(id).await?.ok_or_else(missing)?;
+        return Err(match now.state {
+            State::Processing | State::Unknown => busy(id, now.lease_until.unwrap_or(now_ms)),
+            state => not_open(id, state),
+        });
+    }
+    let (done, said) = match found {
         Found::Paid(transaction) => {
             let receipt = TopupReceipt {
                 transaction: transaction.to_owned(),
@@ -137,18 +163,50 @@ async fn resolve_topup(store: &Store, id: &str, found: Found<'_>, now_ms: i64) -
                 network: String::new(),
                 payer: String::new(),
             };
-            // Credits it once, also if a ledger hears of its end at the same time.
-            store.settle_topup(id, &receipt, now_ms).await?;
-            Ok("paid: it is credited")
+            (store.settle_topup(id, &receipt, now_ms).await?, "paid: it is credited")
         }
-        Found::Failed(why) => {
-            if let Some(claim) = store.intent_of(id).await? {
-                late(id, claim.expires_at, now_ms)?;
-            }
-            // The payment is used up. Should it have come in all the same, a webhook that names its transaction credits it.
-            store.fail_topup(id, why, true, now_ms).await?;
-            Ok("failed: nothing is credited, and the payment buys nothing")
-        }
+        Found::Failed(why) => (
+            store.fail_topup(id, why, true, now_ms).await?,
+            "failed: nothing is credited, and the payment buys nothing",
+        ),
+    };
+    // A webhook may have credited it meanwhile.
+    done.then_some(said).ok_or_else(|| not_open(id, State::Settled))
+}
+
+/// What is found has to be a transaction, and to have paid nothing else.
+async fn check(store: &Store, transaction: &str, network: &str) -> Result<(), ResolveError> {
+    if !is_transaction(transaction, network) {
+        return Err(ResolveError::Transaction {
+            given: transaction.to_owned(),
+            network: network.to_owned(),
+        });
+    }
+    match store.is_settled_by(transaction).await? {
+        None => Ok(()),
+        Some(by) => Err(ResolveError::Named {
+            transaction: transaction.to_owned(),
+            by,
+        }),
+    }
+}
+
+fn busy(id: &str, until_ms: i64) -> ResolveError {
+    ResolveError::Busy {
+        id: id.to_owned(),
+        until: until_ms.div_euclid(1000),
+    }
+}
+
+fn not_open(id: &str, state: State) -> ResolveError {
+    ResolveError::NotOpen {
+        id: id.to_owned(),
+        state: match state {
+            State::Created => "created",
+            State::Settled => "settled",
+            State::Failed => "failed",
+            State::Processing | State::Unknown => "open",
+        },
     }
 }
 
@@ -163,10 +221,12 @@ fn late(id: &str, expires_at: i64, now_ms: i64) -> Result<(), ResolveError> {
     Ok(())
 }
 
-/// A hash of 32 bytes, or a signature in base58.
-fn is_transaction(text: &str) -> bool {
-    match text.strip_prefix("0x") {
-        Some(hash) => hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()),
-        None => (64..=90).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() && !b"0OIl".contains(&byte)),
+/// A hash of 32 bytes, or on Solana a signature of 64 bytes. None of zeros, which some facilitators put where there is no transaction.
+fn is_transaction(text: &str, network: &str) -> bool {
+    let network = Network::parse(network).or_else(|_| Network::parse_v1(network));
+    if network.is_ok_and(|network| network.is_solana()) {
+        return (64..=90).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() && !b"0OIl".contains(&byte));
     }
+    let hash = text.strip_prefix("0x").unwrap_or_default();
+    hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && hash.bytes().any(|byte| byte != b'0')
 }

@@ -51,6 +51,8 @@ on_both!(
     what_has_ended_is_forgotten_in_time,
     what_no_facilitator_tells_the_end_of_is_ended_by_hand,
     what_was_not_paid_buys_nothing_once_it_has_run_out,
+    what_nobody_can_settle_any_more_is_ended_by_hand,
+    an_attempt_that_is_too_late_tells_nothing,
 );
 
 struct World {
@@ -544,17 +546,17 @@ async fn what_no_facilitator_tells_the_end_of_is_ended_by_hand(database: Databas
     database.store.leave_intent(&hex(1)).await.unwrap();
     assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_pending");
     // Mistakes of whoever says it change nothing.
-    let no_digits = format!("0x{}", "zz".repeat(32));
-    for wrong in ["", "0x12", "yes", &no_digits] {
+    let (no_digits, zeros, signature) = (format!("0x{}", "zz".repeat(32)), format!("0x{}", "00".repeat(32)), "5".repeat(88));
+    for wrong in ["", "0x12", "yes", &no_digits, &zeros, &signature, paid.strip_prefix("0x").unwrap()] {
         assert!(of(resolve(Found::Paid(wrong)).await).contains("is no transaction"), "{wrong:?}");
     }
     let early = resolve(Found::Failed("not on the chain")).await;
     assert!(matches!(early, Err(ResolveError::Early { until: 1_900_000_000, .. })), "{early:?}");
     database
-        .run("UPDATE intents SET state = 'settling', lease_until = 1790000000001")
+        .run("UPDATE intents SET state = 'settling', lease_until = 1790000001000")
         .await
         .unwrap();
-    assert!(of(resolve(Found::Paid(&paid)).await).contains("is being settled just now"));
+    assert!(of(resolve(Found::Paid(&paid)).await).contains("is being settled just now: try again after 1790000001"));
     assert_eq!(world.intent(1).await.stage, Stage::Settling);
     database.run("UPDATE intents SET lease_until = 1790000000000").await.unwrap();
     let said = resolve(Found::Paid(&paid)).await.unwrap();
@@ -572,6 +574,14 @@ async fn what_no_facilitator_tells_the_end_of_is_ended_by_hand(database: Databas
     assert!(of(resolve(Found::Paid(&paid)).await).contains("is settled: only"));
     world.lapse().await;
     assert_eq!(world.claims.sweep(10).await.unwrap(), 0, "nothing is sent again");
+    // A transaction pays one of them.
+    world.facilitator.script.lock().unwrap().extend([Script::Fail]);
+    assert!(valid(&world.verify(2, 4).await));
+    assert_eq!(world.settle(2, 4).await.0, 500);
+    let (other, upper) = (hex(2), format!("0x{}", "5A".repeat(32)));
+    let again = x402_ledger::resolve::resolve(&database.store, &other, Found::Paid(&upper), 1).await;
+    assert_eq!(of(again), format!("transaction {upper} has settled {} already", hex(1)));
+    database.run("DELETE FROM intents WHERE state = 'unknown'").await.unwrap();
     world.holds_no_payload().await;
 }
 
@@ -589,4 +599,60 @@ async fn what_was_not_paid_buys_nothing_once_it_has_run_out(database: Database) 
     world.lapse().await;
     assert_eq!((world.claims.sweep(10).await.unwrap(), world.settle_calls()), (0, 1));
     world.holds_no_payload().await;
+}
+
+async fn what_nobody_can_settle_any_more_is_ended_by_hand(database: Database) {
+    let world = world(&database, &[Script::Fail]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    assert_eq!(world.settle(1, 1).await.0, 500);
+    // Its ledger dies in its next attempt, and the facilitator is another's name by then.
+    database
+        .run("UPDATE intents SET state = 'settling', lease_until = 1, facilitator = 'gone'")
+        .await
+        .unwrap();
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
+    assert_eq!(world.intent(1).await.stage, Stage::Unknown);
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 0, "nothing can be done for an hour");
+    let paid = format!("0x{}", "5a".repeat(32));
+    assert!(resolve(&database.store, &hex(1), Found::Paid(&paid), 1).await.is_ok());
+
+    // Delivered, and never settled: once it has run out it is lost.
+    assert!(valid(&world.verify(2, 2).await));
+    database
+        .run("UPDATE intents SET facilitator = 'gone', used = '5000', lease_until = 1 WHERE state = 'held'")
+        .await
+        .unwrap();
+    assert_eq!(world.claims.sweep(10).await.unwrap(), 1);
+    let failed = Found::Failed("its facilitator is gone");
+    assert!(resolve(&database.store, &hex(2), failed, RUN_OUT - 1).await.is_err());
+    assert!(
+        resolve(&database.store, &hex(2), Found::Paid(&paid.replace('5', "6")), RUN_OUT)
+            .await
+            .is_err()
+    );
+    assert!(resolve(&database.store, &hex(2), failed, RUN_OUT + 1_000).await.is_ok());
+    assert_eq!(world.intent(2).await.stage, Stage::Failed);
+    world.holds_no_payload().await;
+
+    // What was ended late is kept as long as anything else that has ended.
+    let forgotten = database.store.forget(RUN_OUT + 1).await.unwrap();
+    assert_eq!(forgotten, 1, "the first one, which was ended long before");
+    assert_eq!(database.store.forget(RUN_OUT + 2_000).await.unwrap(), 1);
+}
+
+/// An attempt that has taken longer than its lease tells nobody of an end that is another one's.
+async fn an_attempt_that_is_too_late_tells_nothing(database: Database) {
+    let world = world(&database, &[Script::Wait]).await;
+    assert!(valid(&world.verify(1, 1).await));
+    let settling = tokio::spawn({
+        let claims = world.claims.clone();
+        async move { claims.settle(0, &holder(1, 1), body(1, "exact", "10000")).await.unwrap() }
+    });
+    world.facilitator.arrived.notified().await;
+    world.lapse().await;
+    let paid = format!("0x{}", "5a".repeat(32));
+    assert!(resolve(&database.store, &hex(1), Found::Paid(&paid), 1).await.is_ok());
+    world.facilitator.go.notify_one();
+    assert_eq!(settling.await.unwrap().status, 503);
+    assert_eq!(world.intent(1).await.transaction, paid);
 }

@@ -212,7 +212,8 @@ async fn a_top_up_without_an_end_is_ended_by_hand(database: Database) {
     // A top-up is had by its own name and by its claim's, once.
     assert_eq!(resolve(store, &claim.claim, found, 1).await.unwrap(), "paid: it is credited");
     for id in [&open.id, &claim.claim] {
-        assert!(resolve(store, id, found, 1).await.is_err());
+        let again = resolve(store, id, found, 1).await;
+        assert!(matches!(again, Err(ResolveError::NotOpen { state: "settled", .. })), "{again:?}");
     }
     assert_eq!(books.credits().await, one(5_000_000));
     assert!(matches!(pay(&topups, "a", &paid).await, Outcome::Credited { .. }));
@@ -229,6 +230,26 @@ async fn a_top_up_without_an_end_is_ended_by_hand(database: Database) {
         resolve(store, &id, failed, until - 1).await,
         Err(ResolveError::Early { .. })
     ));
+    assert!(matches!(resolve(store, &id, found, until).await, Err(ResolveError::Named { .. })));
+    database
+        .run("UPDATE topups SET state = 'processing', lease_until = 9000000000000000 WHERE state = 'unknown'")
+        .await
+        .unwrap();
+    let busy = resolve(store, &id, failed, until).await;
+    assert!(
+        matches!(
+            busy,
+            Err(ResolveError::Busy {
+                until: 9_000_000_000_000,
+                ..
+            })
+        ),
+        "{busy:?}"
+    );
+    database
+        .run("UPDATE topups SET state = 'unknown' WHERE state = 'processing'")
+        .await
+        .unwrap();
     assert_eq!(
         resolve(store, &id, failed, until).await.unwrap(),
         "failed: nothing is credited, and the payment buys nothing"

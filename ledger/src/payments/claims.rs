@@ -471,7 +471,10 @@ impl Claims {
             tracing::warn!(claim, why, attempts, "a settlement's outcome is not known");
         }
         self.metrics.settlement(word);
-        self.end(claim, attempts, ended, lease()).await?;
+        if !self.end(claim, attempts, ended, lease()).await? {
+            // It took longer than its lease, and somebody else has taken it up or ended it: what is known of it is the database's.
+            return Ok(Answer::none("the settlement was taken up by another one"));
+        }
         Ok(match (&outcome, ended) {
             // Certain of this attempt alone. Whoever asks may not know of another one, and must not be told to pay again.
             (Settle::Refused { .. } | Settle::NonceUsed { .. }, Ended::Unknown(..)) => {
@@ -482,12 +485,13 @@ impl Claims {
     }
 
     /// An outcome that is not written down has to be asked for again, and may not be told again.
-    async fn end(&self, claim: &str, attempts: i64, ended: Ended<'_>, lease_until: i64) -> Result<(), TopupError> {
+    /// Whether it still was this attempt's to tell.
+    async fn end(&self, claim: &str, attempts: i64, ended: Ended<'_>, lease_until: i64) -> Result<bool, TopupError> {
         let mut tries = 0;
         loop {
             let attempt = attempts.saturating_add(1);
             match self.store.end_intent(claim, attempt, ended, lease_until, now_ms()).await {
-                Ok(()) => return Ok(()),
+                Ok(recorded) => return Ok(recorded),
                 Err(error) if tries >= WRITES => return Err(error.into()),
                 Err(_) => tries = tries.saturating_add(1),
             }
@@ -510,14 +514,14 @@ impl Claims {
                 facilitator = intent.facilitator,
                 "its facilitator is not configured any more"
             );
-            self.store.postpone_intent(&intent.claim, now_ms().saturating_add(LATER_MS)).await?;
+            self.postpone(&intent).await?;
             return Ok(());
         };
         let mut body = match self.cipher.open(&intent.claim, &intent.payload) {
             Ok(body) => body,
             Err(error) => {
                 // With the right key it can be taken up again.
-                self.store.postpone_intent(&intent.claim, now_ms().saturating_add(LATER_MS)).await?;
+                self.postpone(&intent).await?;
                 return Err(error.into());
             }
         };
@@ -535,6 +539,11 @@ impl Claims {
         let attempts = intent.attempts;
         self.clone().spawn(intent.claim, facilitator, body, attempts, 0).await?;
         Ok(())
+    }
+
+    async fn postpone(&self, intent: &Intent) -> Result<(), TopupError> {
+        let now = now_ms();
+        Ok(self.store.postpone_intent(&intent.claim, now.saturating_add(LATER_MS), now).await?)
     }
 
     /// Settles what is due, and gives back what is not.

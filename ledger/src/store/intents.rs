@@ -119,6 +119,9 @@ impl Intent {
     }
 }
 
+/// Where an end does not change how long its holder has it.
+const LEASE_AS_IT_IS: i64 = -1;
+
 const INTENT: &str = "SELECT claim, holder, state, delivered, facilitator, network, scheme, payer, amount, used, payload, answer, transaction_id, \
                       error, attempts, lease_until, expires_at, identity FROM intents";
 
@@ -304,26 +307,38 @@ impl Store {
         Ok(resumed.rows_affected() > 0)
     }
 
-    /// What became of the settlement that was begun as this attempt. `lease_until`: until when its holder may deliver what it paid for, if it
+    /// What became of the settlement that was begun as this attempt. Whether it still was this attempt's to tell. `lease_until`: until when its holder may deliver what it paid for, if it
     /// has not left.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: it stays as it is.
-    pub async fn end_intent(&self, claim: &str, attempt: i64, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<(), StoreError> {
+    pub async fn end_intent(&self, claim: &str, attempt: i64, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<bool, StoreError> {
         let begun = ("state = 'settling' AND attempts = $11", attempt);
-        self.end(claim, begun, ended, lease_until, now_ms).await?;
-        Ok(())
+        self.end(claim, begun, ended, lease_until, now_ms).await
     }
 
-    /// What somebody has found out about a settlement whose outcome is not known. Whether it was not known still, and nobody was at it.
+    /// What somebody has found out about a settlement whose outcome is not known, or about a payment that has run out while it was held and
+    /// nobody could settle it. Whether that was so still, and nobody was at it.
     ///
     /// # Errors
     ///
     /// [`StoreError`]: it stays as it is.
     pub async fn resolve_intent(&self, claim: &str, ended: Ended<'_>, now_ms: i64) -> Result<bool, StoreError> {
-        let open = ("(state = 'unknown' OR (state = 'settling' AND lease_until <= $11))", now_ms);
-        self.end(claim, open, ended, 0, now_ms).await
+        let open = "(state = 'unknown' OR (state = 'settling' AND lease_until <= $11) OR (state = 'held' AND expires_at <= $11 AND $2 = 'failed'))";
+        self.end(claim, (open, now_ms), ended, LEASE_AS_IT_IS, now_ms).await
+    }
+
+    /// Whether something else, of a network by any of its names, has been settled by a transaction.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub async fn is_settled_by(&self, transaction: &str) -> Result<Option<String>, StoreError> {
+        let sql = "SELECT claim FROM intents WHERE state = 'settled' AND lower(transaction_id) = lower($1) \
+                   UNION ALL SELECT id FROM topups WHERE state = 'settled' AND lower(transaction_id) = lower($1) LIMIT 1";
+        let row = sqlx::query(sql).bind(transaction).fetch_optional(&self.pool).await?;
+        Ok(row.map(|row| row.try_get(0)).transpose()?)
     }
 
     /// `condition`: on what it is now, with $11 for a number.
@@ -349,7 +364,7 @@ impl Store {
         let is_open = matches!(ended, Ended::NotSent | Ended::Unknown(..));
         let done = sqlx::query(&format!(
             "UPDATE intents SET state = $2, answer = $3, transaction_id = $4, payer = CASE WHEN $5 = '' THEN payer ELSE $5 END, error = $6, \
-             next_attempt_at = $7, lease_until = CASE WHEN holder = '' THEN 0 ELSE $8 END, ended_at = $9, \
+             next_attempt_at = $7, lease_until = CASE WHEN holder = '' THEN 0 WHEN $8 < 0 THEN lease_until ELSE $8 END, ended_at = $9, \
              payload = CASE WHEN $10 = 1 THEN payload ELSE '' END WHERE claim = $1 AND {condition}"
         ))
         .bind(claim)
@@ -420,15 +435,16 @@ impl Store {
         Ok(reported.rows_affected() > 0)
     }
 
-    /// Nothing can be done for it before this time.
+    /// Nothing can be done for it before this time: a settlement whose settler is gone is unknown until then, for somebody to end it.
     ///
     /// # Errors
     ///
     /// [`StoreError`].
-    pub async fn postpone_intent(&self, claim: &str, until: i64) -> Result<(), StoreError> {
-        let sql = "UPDATE intents SET next_attempt_at = $2, lease_until = CASE WHEN state = 'unknown' THEN lease_until ELSE $2 END \
-                   WHERE claim = $1 AND state IN ('held', 'settling', 'unknown')";
-        sqlx::query(sql).bind(claim).bind(until).execute(&self.pool).await?;
+    pub async fn postpone_intent(&self, claim: &str, until: i64, now_ms: i64) -> Result<(), StoreError> {
+        let sql = "UPDATE intents SET next_attempt_at = $2, lease_until = CASE WHEN state = 'held' THEN $2 ELSE lease_until END, \
+                   state = CASE WHEN state = 'held' THEN state ELSE 'unknown' END \
+                   WHERE claim = $1 AND (state = 'unknown' OR (state IN ('held', 'settling') AND lease_until <= $3))";
+        sqlx::query(sql).bind(claim).bind(until).bind(now_ms).execute(&self.pool).await?;
         Ok(())
     }
 

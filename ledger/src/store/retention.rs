@@ -8,7 +8,8 @@ const BATCH: i64 = 1_000;
 /// Reservations that have ended, claims whose payment has run out, intents that were never paid.
 const OLD: [&str; 3] = [
     "DELETE FROM reservations WHERE id IN (SELECT id FROM reservations WHERE state <> 'open' AND ended_at < $1 LIMIT $2)",
-    "DELETE FROM intents WHERE claim IN (SELECT claim FROM intents WHERE state IN ('settled', 'failed', 'released') AND expires_at < $1 LIMIT $2)",
+    "DELETE FROM intents WHERE claim IN (SELECT claim FROM intents WHERE state IN ('settled', 'failed', 'released') AND ended_at < $1 \
+     AND expires_at < $1 LIMIT $2)",
     "DELETE FROM topups WHERE id IN (SELECT id FROM topups WHERE state = 'failed' AND ended_at < $1 AND expires_at < $1 LIMIT $2)",
 ];
 
