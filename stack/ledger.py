@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -137,9 +138,12 @@ class Ledger:
         else:
             subprocess.run([binaries() / "psql", "-qc", statements, self.database], check=True, stdout=subprocess.DEVNULL)
 
-    def end_leases(self) -> None:
-        """As time passes: whatever somebody holds who is gone is given up."""
-        self.sql("UPDATE intents SET lease_until = 1 WHERE lease_until > 1 AND holder NOT LIKE 'pi_%'; UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
+    def end_leases(self, settling: Collection[str] | None = None) -> None:
+        """As time passes: whatever somebody holds who is gone is given up. Of what is being settled, these claims: None for all."""
+        among = ", ".join(f"'{claim}'" for claim in settling or ["none"])
+        ended = "" if settling is None else f" AND (state <> 'settling' OR claim IN ({among}))"
+        self.sql(f"UPDATE intents SET lease_until = 1 WHERE lease_until > 1 AND holder NOT LIKE 'pi_%'{ended}; "
+                 "UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
 
     def account(self, micros: int = 0, name: str = "test") -> Account:
         """A new tenant with a key and so many micro-dollars, given by hand."""

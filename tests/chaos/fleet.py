@@ -109,6 +109,8 @@ class Fleet:
         with ThreadPoolExecutor() as pool:
             self.gates = list(pool.map(lambda which: Gate(self, which), VICTIMS))
         self._spares = Spares(lambda: Gate(self), killed)
+        # What a ledger was settling when it was killed.
+        self._left: set[str] = set()
         self.everyone = list(self.gates)
         self.purchases: list[Purchase] = []
         self._payers = [Account.create() for _ in range(CLIENTS)]
@@ -168,6 +170,7 @@ class Fleet:
     def _start_again(self, victim: str) -> None:
         if victim == "ledger":
             self.service.process.stop()
+            self._left |= {claim for claim, in self.database.rows("SELECT claim FROM intents WHERE state = 'settling'")}
             self.service.start()
             return
         number = VICTIMS.index(victim)
@@ -196,7 +199,9 @@ class Fleet:
     def time_passes(self) -> None:
         """So much that what was under way is over. Envoys that live have told how their requests have ended long before that."""
         self._until(lambda: not self._busy(), "all requests have told how they have ended")
-        self.service.end_leases()
+        # What a living ledger settles, however slow the machine is, is not another one's to settle.
+        left, self._left = self._left, set()
+        self.service.end_leases(left)
         self.service.sql("UPDATE intents SET next_attempt_at = 1 WHERE state = 'unknown';")
 
     def _busy(self) -> list[tuple[str, str]]:
