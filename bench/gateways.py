@@ -121,7 +121,13 @@ def noop(name: str = "noop") -> Json:
     return wasm_filter(name, build.HOME / "x402_bench_filters.wasm", vm_id="bench")
 
 
-def calls(*paths: str, body: str, cluster: str = "facilitator", others: bool = False) -> Json:
+# As long as what a facilitator is sent, and answered alike.
+_ASKED = ('{"x402Version":2,"paymentPayload":{"payload":{"authorization":{"from":"0x70997970C51812dc3A010C7d01b50e0d17dc79C8"}},"padding":"%s"},'
+          '"paymentRequirements":{"network":"eip155:84532","amount":"10000"}}')
+BODY = _ASKED % ("x" * (1069 - len(_ASKED) + len("%s")))
+
+
+def calls(*paths: str, body: str = BODY, cluster: str = "facilitator", others: bool = False) -> Json:
     """The filter that asks the first path before the backend, the second after it, and does nothing else; or makes all `others` of the calls
     of Envoy that the real one makes for a paid request, and decides nothing."""
     word = "same calls" if others else "calls"

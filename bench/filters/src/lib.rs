@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::new(Root::default()));
+    proxy_wasm::set_root_context(|id| Box::new(Root { id, ..Root::default() }));
 }}
 
 struct Noop;
@@ -46,7 +46,12 @@ impl HttpContext for Constant {
             self.set_property(vec!["x402_route"], Some(b"report"));
             self.set_property(vec!["x402_outcome"], Some(b"challenged"));
         }
-        let headers = self.answer.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let headers = self
+            .answer
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .collect();
         self.send_http_response(402, headers, Some(&self.answer.body));
         Action::Pause
     }
@@ -63,8 +68,18 @@ struct Question {
 struct Calls {
     question: Rc<Question>,
     answered: bool,
-    /// The metric that it counts in, if it makes all the calls of Envoy that a paid request makes.
-    metric: Option<u32>,
+    /// Where it counts, if it makes all the calls of Envoy that a paid request makes.
+    others: Option<Others>,
+    /// Its own number.
+    id: u32,
+}
+
+/// What the other calls need.
+#[derive(Clone, Copy)]
+struct Others {
+    counter: u32,
+    histogram: u32,
+    root: u32,
 }
 
 impl Calls {
@@ -77,8 +92,10 @@ impl Calls {
             ("content-type", "application/json"),
         ];
         let body = self.question.body.as_bytes();
-        if self.metric.is_some() {
+        if let Some(others) = self.others {
             std::hint::black_box(self.get_current_time());
+            // The calls of the real one are its root context's.
+            let _ = hostcalls::set_effective_context(others.root);
         }
         match self.dispatch_http_call(&self.question.cluster, headers, Some(body), vec![], Duration::from_secs(5)) {
             Ok(_) => Action::Pause,
@@ -89,8 +106,8 @@ impl Calls {
 
 impl Context for Calls {
     fn on_http_call_response(&mut self, _: u32, _: usize, size: usize, _: usize) {
-        if let Some(metric) = self.metric {
-            self.hear(size, metric);
+        if let Some(others) = self.others {
+            self.hear(size, others);
         }
         match self.answered {
             false => self.resume_http_request(),
@@ -101,10 +118,10 @@ impl Context for Calls {
 
 /// The other calls of Envoy that a paid request makes, in the callbacks in which it makes them, by what as many bytes as there.
 impl Calls {
-    fn open(&self, metric: u32) {
+    fn open(&self, others: Others) {
         std::hint::black_box(self.get_http_request_headers_bytes());
         self.claim();
-        let _ = hostcalls::increment_metric(metric, 1);
+        let _ = hostcalls::increment_metric(others.counter, 1);
         self.set_property(vec!["x402_route"], Some(b"report"));
     }
 
@@ -114,15 +131,16 @@ impl Calls {
         let _ = self.set_shared_data(key, Some(&[7; 22]), version);
     }
 
-    fn hear(&self, size: usize, metric: u32) {
+    fn hear(&self, size: usize, others: Others) {
         std::hint::black_box(hostcalls::get_map_value_bytes(MapType::HttpCallResponseHeaders, ":status")).ok();
         std::hint::black_box(self.get_http_call_response_body(0, size));
         std::hint::black_box(self.get_current_time());
-        let _ = hostcalls::increment_metric(metric, 1);
-        let _ = hostcalls::increment_metric(metric, 1);
+        let _ = hostcalls::record_metric(others.histogram, 1);
+        let _ = hostcalls::set_effective_context(self.id);
+        let _ = hostcalls::increment_metric(others.counter, 1);
         const ACCOUNT: &str = "0x70997970C51812dc3A010C7d01b50e0d17dc79C8";
         if self.answered {
-            let _ = hostcalls::increment_metric(metric, 1);
+            let _ = hostcalls::increment_metric(others.counter, 10_000);
             for (name, size) in [("x402_outcome", 4), ("x402_charged", 5), ("x402_transaction", 66)] {
                 self.set_property(vec![name], Some(&[b'7'; 66][..size]));
             }
@@ -130,7 +148,12 @@ impl Calls {
             self.set_http_response_header("payment-response", Some(&"7".repeat(260)));
             self.add_http_response_header("vary", "payment-signature, x-payment");
         } else {
-            for (name, value) in [("x402_payer", ACCOUNT), ("x402_network", "eip155:31337"), ("x402_asset", "USDC"), ("x402_amount", "10000")] {
+            for (name, value) in [
+                ("x402_payer", ACCOUNT),
+                ("x402_network", "eip155:31337"),
+                ("x402_asset", "USDC"),
+                ("x402_amount", "10000"),
+            ] {
                 self.set_property(vec![name], Some(value.as_bytes()));
             }
             self.set_http_request_header("payment-signature", None);
@@ -150,15 +173,15 @@ impl Calls {
 
 impl HttpContext for Calls {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        if let Some(metric) = self.metric {
-            self.open(metric);
+        if let Some(others) = self.others {
+            self.open(others);
         }
         self.ask(&self.question.before)
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         self.answered = true;
-        if self.metric.is_some() {
+        if self.others.is_some() {
             std::hint::black_box(self.get_http_response_headers_bytes());
             self.set_property(vec!["x402_outcome"], Some(b"settling"));
         }
@@ -169,7 +192,7 @@ impl HttpContext for Calls {
     }
 
     fn on_http_response_body(&mut self, _: usize, _: bool) -> Action {
-        if self.metric.is_some() {
+        if self.others.is_some() {
             std::hint::black_box(self.get_current_time());
             self.claim();
         }
@@ -201,6 +224,8 @@ impl HttpContext for Reading {
 /// One root for all: without a configuration its streams do nothing.
 #[derive(Default)]
 struct Root {
+    id: u32,
+    others: Option<Others>,
     answer: Option<Rc<Answer>>,
     metric: Option<u32>,
     question: Option<Rc<Question>>,
@@ -219,11 +244,24 @@ impl RootContext for Root {
             Some("looking") => self.looking = true,
             Some("observing") => self.metric = hostcalls::define_metric(MetricType::Counter, "x402_bench").ok(),
             Some(word @ ("calls" | "same calls")) => {
-                self.metric = (word == "same calls").then(|| hostcalls::define_metric(MetricType::Counter, "x402_bench").ok()).flatten();
+                let define = |kind, name| hostcalls::define_metric(kind, name).ok();
+                let others = || {
+                    Some(Others {
+                        counter: define(MetricType::Counter, "x402_bench")?,
+                        histogram: define(MetricType::Histogram, "x402_bench_ms")?,
+                        root: self.id,
+                    })
+                };
+                self.others = if word == "same calls" { others() } else { None };
                 let mut next = || lines.next().unwrap_or_default();
                 let (cluster, before, after, body) = (next(), next(), next(), next());
                 let after = (!after.is_empty()).then_some(after);
-                self.question = Some(Rc::new(Question { cluster, before, after, body }));
+                self.question = Some(Rc::new(Question {
+                    cluster,
+                    before,
+                    after,
+                    body,
+                }));
                 return true;
             }
             _ => {}
@@ -243,7 +281,7 @@ impl RootContext for Root {
         Some(ContextType::HttpContext)
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
         Some(match (&self.answer, &self.question) {
             (Some(answer), _) => Box::new(Constant {
                 answer: Rc::clone(answer),
@@ -252,7 +290,8 @@ impl RootContext for Root {
             (None, Some(question)) => Box::new(Calls {
                 question: Rc::clone(question),
                 answered: false,
-                metric: self.metric,
+                others: self.others,
+                id,
             }),
             (None, None) if self.reading => Box::new(Reading),
             (None, None) if self.looking => Box::new(Looking),
