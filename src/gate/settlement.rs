@@ -196,7 +196,9 @@ impl Settlement {
             // What was sent before may have gone through: then the balance is gone because it was.
             Settle::Refused { reason, transaction, .. } if self.tries.doubt => match transaction {
                 // Not the one that was hoped for. It fails where the nonce is used, and some facilitators have no other word for that.
-                Some(reverted) if self.tries.named.as_deref() != Some(&*reverted) => self.used(&reason, env),
+                Some(reverted) if self.tries.named.as_deref() != Some(&*reverted) && self.sale.hold.share().is_none() => {
+                    self.used(&reason, env)
+                }
                 reverted => {
                     self.tries.reverted(reverted.as_deref());
                     self.doubtful(&reason, None, env)

@@ -164,7 +164,18 @@ fn what_another_replica_was_served_for_is_spent() {
         status: 200,
         body: br#"{"success":false,"errorReason":"nonce_already_used","transaction":"","network":"base-sepolia"}"#,
     };
-    for (claims, is_served) in [("shared", false), ("local", true)] {
+    let reverted = CalloutReply::Answered {
+        status: 200,
+        body: br#"{"success":false,"errorReason":"invalid_transaction_state","transaction":"0x07","network":"base-sepolia"}"#,
+    };
+    // What is inferred of a settlement here is the ledger's to infer.
+    let cases = [
+        ("shared", &spent, 402),
+        ("local", &spent, 200),
+        ("shared", &reverted, 503),
+        ("local", &reverted, 200),
+    ];
+    for (claims, said, status) in cases {
         let mut config = configuration();
         config["replay"] = json!({"claims": claims});
         config["settlement"] = json!({"retries": 1, "accept_used_nonce_up_to": "$1"});
@@ -174,9 +185,9 @@ fn what_another_replica_was_served_for_is_spent() {
         let Released::Again(settlement, _) = world.settled(settlement, &CalloutReply::Lost) else {
             panic!("not sent again")
         };
-        match world.settled(*settlement, &spent) {
-            Released::Edit(..) => assert!(is_served),
-            Released::Answer(answer) => assert!(!is_served && answer.status == 402),
+        match world.settled(*settlement, said) {
+            Released::Edit(..) => assert_eq!(status, 200),
+            Released::Answer(answer) => assert_eq!(answer.status, status),
             _ => panic!("neither served nor refused"),
         }
     }
