@@ -10,7 +10,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -138,10 +137,9 @@ class Ledger:
         else:
             subprocess.run([binaries() / "psql", "-qc", statements, self.database], check=True, stdout=subprocess.DEVNULL)
 
-    def end_leases(self, settling: Collection[str] | None = None) -> None:
-        """As time passes: whatever somebody holds who is gone is given up. Of what is being settled, these claims: None for all."""
-        among = ", ".join(f"'{claim}'" for claim in settling or ["none"])
-        ended = "" if settling is None else f" AND (state <> 'settling' OR claim IN ({among}))"
+    def end_leases(self, settling_until: int | None = None) -> None:
+        """As time passes: whatever somebody holds who is gone is given up. Of what is being settled, if it is until then at most (None: all)."""
+        ended = "" if settling_until is None else f" AND (state <> 'settling' OR lease_until < {settling_until})"
         self.sql(f"UPDATE intents SET lease_until = 1 WHERE lease_until > 1 AND holder NOT LIKE 'pi_%'{ended}; "
                  "UPDATE reservations SET expires_at = 1 WHERE state = 'open';")
 

@@ -42,6 +42,8 @@ VALID = "3000s"
 # At what somebody is killed, and how many of these there are in a round, about.
 MOMENTS = {"claim asked": 10, "claim answered": 8, "verify asked": 8, "backend asked": 10, "backend answered": 8, "payment asked": 10,
            "settle asked": 10, "settle moved": 8, "payment answered": 10, "part read": 20, "report asked": 10, "report answered": 10}
+# How long a ledger has a claim that it settles: `settle_timeout`, and half a minute.
+SETTLE_LEASE_MS = 90_000
 # Whose claims are being dealt with.
 OPEN = "state IN ('held', 'settling', 'unknown', 'settled') AND delivered = 0"
 
@@ -109,8 +111,8 @@ class Fleet:
         with ThreadPoolExecutor() as pool:
             self.gates = list(pool.map(lambda which: Gate(self, which), VICTIMS))
         self._spares = Spares(lambda: Gate(self), killed)
-        # What a ledger was settling when it was killed.
-        self._left: set[str] = set()
+        # Since when there is the ledger that lives, in Unix milliseconds.
+        self._began = 0
         self.everyone = list(self.gates)
         self.purchases: list[Purchase] = []
         self._payers = [Account.create() for _ in range(CLIENTS)]
@@ -170,7 +172,7 @@ class Fleet:
     def _start_again(self, victim: str) -> None:
         if victim == "ledger":
             self.service.process.stop()
-            self._left |= {claim for claim, in self.database.rows("SELECT claim FROM intents WHERE state = 'settling'")}
+            self._began = int(time.time() * 1000)
             self.service.start()
             return
         number = VICTIMS.index(victim)
@@ -199,9 +201,8 @@ class Fleet:
     def time_passes(self) -> None:
         """So much that what was under way is over. Envoys that live have told how their requests have ended long before that."""
         self._until(lambda: not self._busy(), "all requests have told how they have ended")
-        # What a living ledger settles, however slow the machine is, is not another one's to settle.
-        left, self._left = self._left, set()
-        self.service.end_leases(left)
+        # What a living ledger settles, however slow the machine is, is not another one's to settle: no lease of one that was killed is as long.
+        self.service.end_leases(self._began + SETTLE_LEASE_MS)
         self.service.sql("UPDATE intents SET next_attempt_at = 1 WHERE state = 'unknown';")
 
     def _busy(self) -> list[tuple[str, str]]:
