@@ -121,9 +121,16 @@ async fn resolve_intent(store: &Store, intent: &Intent, found: Found<'_>, now_ms
         }
     };
     if !done {
-        // A ledger has taken it up since it was read.
-        let now = store.intent(id).await?;
-        return Err(busy(id, now.map_or(now_ms, |intent| intent.lease_until)));
+        // A ledger has taken it up since it was read, and may have ended it.
+        let now = store.intent(id).await?.ok_or_else(|| ResolveError::Missing(id.clone()))?;
+        return Err(match now.stage {
+            Stage::Settling => busy(id, now.lease_until),
+            Stage::Unknown => busy(id, now_ms),
+            stage => ResolveError::NotOpen {
+                id: id.clone(),
+                state: stage.as_str(),
+            },
+        });
     }
     Ok(match found {
         Found::Paid(_) if intent.delivered => "paid, and its answer was delivered",
@@ -225,7 +232,10 @@ fn late(id: &str, expires_at: i64, now_ms: i64) -> Result<(), ResolveError> {
 fn is_transaction(text: &str, network: &str) -> bool {
     let network = Network::parse(network).or_else(|_| Network::parse_v1(network));
     if network.is_ok_and(|network| network.is_solana()) {
-        return (64..=90).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() && !b"0OIl".contains(&byte));
+        // 1 is base58's zero.
+        return text.bytes().any(|byte| byte != b'1')
+            && (64..=90).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() && !b"0OIl".contains(&byte));
     }
     let hash = text.strip_prefix("0x").unwrap_or_default();
     hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && hash.bytes().any(|byte| byte != b'0')

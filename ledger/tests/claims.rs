@@ -26,7 +26,7 @@ use sqlx::Row as _;
 use support::{Facilitator, Script, serve};
 use x402_ledger::payments::claims::{Claims, Holder};
 use x402_ledger::resolve::{Found, ResolveError, resolve};
-use x402_ledger::store::{Intent, Stage};
+use x402_ledger::store::{Ended, Intent, Stage};
 
 on_both!(
     a_payment_is_one_requests_until_it_is_released,
@@ -53,6 +53,7 @@ on_both!(
     what_was_not_paid_buys_nothing_once_it_has_run_out,
     what_nobody_can_settle_any_more_is_ended_by_hand,
     an_attempt_that_is_too_late_tells_nothing,
+    an_end_is_known_by_what_is_written,
 );
 
 struct World {
@@ -207,6 +208,8 @@ async fn what_is_unknown_is_sent_again_and_had_by_whoever_comes_next(database: D
     // As the facilitator said it.
     assert_eq!(world.settle(1, 1).await.0, 500);
     assert_eq!(world.intent(1).await.stage, Stage::Unknown);
+    // However slow this is.
+    database.run("UPDATE intents SET next_attempt_at = 9000000000000000").await.unwrap();
     assert_eq!(
         reason(&world.verify(1, 2).await),
         "ledger_payment_pending",
@@ -543,6 +546,7 @@ async fn what_no_facilitator_tells_the_end_of_is_ended_by_hand(database: Databas
     assert!(valid(&world.verify(1, 1).await));
     assert!(of(resolve(Found::Paid(&paid)).await).contains("is held: only"), "nothing was sent");
     assert_eq!(world.settle(1, 1).await.0, 500);
+    database.run("UPDATE intents SET next_attempt_at = 9000000000000000").await.unwrap();
     database.store.leave_intent(&hex(1)).await.unwrap();
     assert_eq!(reason(&world.verify(1, 2).await), "ledger_payment_pending");
     // Mistakes of whoever says it change nothing.
@@ -655,4 +659,53 @@ async fn an_attempt_that_is_too_late_tells_nothing(database: Database) {
     world.facilitator.go.notify_one();
     assert_eq!(settling.await.unwrap().status, 503);
     assert_eq!(world.intent(1).await.transaction, paid);
+
+    // Unless nobody knows of one: then it is written down, for whoever has it by now.
+    world.facilitator.script.lock().unwrap().extend([Script::Wait]);
+    assert!(valid(&world.verify(2, 2).await));
+    let settling = tokio::spawn({
+        let claims = world.claims.clone();
+        async move { claims.settle(0, &holder(2, 2), body(2, "exact", "10000")).await.unwrap() }
+    });
+    world.facilitator.arrived.notified().await;
+    database
+        .run("UPDATE intents SET state = 'unknown', attempts = attempts + 1 WHERE state = 'settling'")
+        .await
+        .unwrap();
+    world.facilitator.go.notify_one();
+    assert_eq!(settling.await.unwrap().status, 503);
+    let settled = world.intent(2).await;
+    assert_eq!(
+        (settled.stage, settled.transaction),
+        (Stage::Settled, format!("0x{}", "02".repeat(32)))
+    );
+    world.holds_no_payload().await;
+}
+
+/// What tells whether a write whose acknowledgement was lost was done.
+async fn an_end_is_known_by_what_is_written(database: Database) {
+    let world = world(&database, &[Script::Refuse, Script::Fail]).await;
+    for (n, expected) in [
+        (1, Ended::Refused("insufficient_funds")),
+        (2, Ended::Unknown("status 500 without an outcome", 0)),
+    ] {
+        assert!(valid(&world.verify(n, n).await));
+        world.settle(n, n).await;
+        let intent = world.intent(n).await;
+        assert!(expected.is_of(&intent, 1), "{intent:?}");
+        assert!(!expected.is_of(&intent, 2) && !Ended::NotSent.is_of(&intent, 1) && !Ended::UsedUp("insufficient_funds").is_of(&intent, 1));
+    }
+    assert!(valid(&world.verify(3, 3).await));
+    let (_, answer) = world.settle(3, 3).await;
+    let intent = world.intent(3).await;
+    let answer = answer.to_string();
+    let settled = |answer| Ended::Settled {
+        answer,
+        transaction: "",
+        payer: "",
+    };
+    assert!(
+        settled(&intent.answer).is_of(&intent, 1) && !settled("another").is_of(&intent, 1),
+        "{answer}"
+    );
 }

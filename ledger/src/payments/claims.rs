@@ -470,11 +470,18 @@ impl Claims {
         if let Ended::Unknown(why, _) = ended {
             tracing::warn!(claim, why, attempts, "a settlement's outcome is not known");
         }
-        self.metrics.settlement(word);
         if !self.end(claim, attempts, ended, lease()).await? {
-            // It took longer than its lease, and somebody else has taken it up or ended it: what is known of it is the database's.
+            // It took longer than its lease, and somebody else has taken it up, who may have the answer too. That it is paid is worth knowing.
+            if let Ended::Settled { transaction, .. } = ended {
+                let recorded = self
+                    .store
+                    .settle_late_intent(claim, attempts.saturating_add(1), ended, now_ms())
+                    .await?;
+                tracing::warn!(claim, transaction, recorded, "a settlement has ended after its lease");
+            }
             return Ok(Answer::none("the settlement was taken up by another one"));
         }
+        self.metrics.settlement(word);
         Ok(match (&outcome, ended) {
             // Certain of this attempt alone. Whoever asks may not know of another one, and must not be told to pay again.
             (Settle::Refused { .. } | Settle::NonceUsed { .. }, Ended::Unknown(..)) => {
@@ -491,7 +498,9 @@ impl Claims {
         loop {
             let attempt = attempts.saturating_add(1);
             match self.store.end_intent(claim, attempt, ended, lease_until, now_ms()).await {
-                Ok(recorded) => return Ok(recorded),
+                Ok(true) => return Ok(true),
+                // Of a write whose acknowledgement was lost it is not known that it was done.
+                Ok(false) => return Ok(tries > 0 && self.store.intent(claim).await?.is_some_and(|intent| ended.is_of(&intent, attempt))),
                 Err(error) if tries >= WRITES => return Err(error.into()),
                 Err(_) => tries = tries.saturating_add(1),
             }

@@ -182,6 +182,20 @@ pub enum Ended<'a> {
     Unknown(&'a str, i64),
 }
 
+impl Ended<'_> {
+    /// Whether this is what is written down of an attempt.
+    pub fn is_of(&self, intent: &Intent, attempt: i64) -> bool {
+        let (stage, text) = match *self {
+            Self::Settled { answer, .. } => return intent.stage == Stage::Settled && intent.answer == answer,
+            Self::Refused(error) => (Stage::Released, error),
+            Self::UsedUp(error) => (Stage::Failed, error),
+            Self::NotSent => (Stage::Held, ""),
+            Self::Unknown(error, _) => (Stage::Unknown, error),
+        };
+        intent.stage == stage && intent.error == text && intent.attempts == attempt
+    }
+}
+
 impl Store {
     /// By what can be spent once.
     ///
@@ -307,8 +321,8 @@ impl Store {
         Ok(resumed.rows_affected() > 0)
     }
 
-    /// What became of the settlement that was begun as this attempt. Whether it still was this attempt's to tell. `lease_until`: until when its holder may deliver what it paid for, if it
-    /// has not left.
+    /// What became of the settlement that was begun as this attempt. Whether it still was this attempt's to tell. `lease_until`: until when
+    /// its holder may deliver what it paid for, if it has not left.
     ///
     /// # Errors
     ///
@@ -316,6 +330,16 @@ impl Store {
     pub async fn end_intent(&self, claim: &str, attempt: i64, ended: Ended<'_>, lease_until: i64, now_ms: i64) -> Result<bool, StoreError> {
         let begun = ("state = 'settling' AND attempts = $11", attempt);
         self.end(claim, begun, ended, lease_until, now_ms).await
+    }
+
+    /// An attempt whose lease has ended was settled after all. Whether that was not known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]: it stays as it is.
+    pub async fn settle_late_intent(&self, claim: &str, attempt: i64, settled: Ended<'_>, now_ms: i64) -> Result<bool, StoreError> {
+        let open = ("state IN ('unknown', 'settling') AND attempts >= $11", attempt);
+        self.end(claim, open, settled, LEASE_AS_IT_IS, now_ms).await
     }
 
     /// What somebody has found out about a settlement whose outcome is not known, or about a payment that has run out while it was held and
@@ -443,7 +467,7 @@ impl Store {
     pub async fn postpone_intent(&self, claim: &str, until: i64, now_ms: i64) -> Result<(), StoreError> {
         let sql = "UPDATE intents SET next_attempt_at = $2, lease_until = CASE WHEN state = 'held' THEN $2 ELSE lease_until END, \
                    state = CASE WHEN state = 'held' THEN state ELSE 'unknown' END \
-                   WHERE claim = $1 AND (state = 'unknown' OR (state IN ('held', 'settling') AND lease_until <= $3))";
+                   WHERE claim = $1 AND ((state = 'unknown' AND next_attempt_at <= $3) OR (state IN ('held', 'settling') AND lease_until <= $3))";
         sqlx::query(sql).bind(claim).bind(until).bind(now_ms).execute(&self.pool).await?;
         Ok(())
     }
