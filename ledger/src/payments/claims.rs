@@ -478,6 +478,9 @@ impl Claims {
                     .settle_late_intent(claim, attempts.saturating_add(1), ended, now_ms())
                     .await?;
                 tracing::warn!(claim, transaction, recorded, "a settlement has ended after its lease");
+                if recorded {
+                    self.metrics.settlement(word);
+                }
             }
             return Ok(Answer::none("the settlement was taken up by another one"));
         }

@@ -353,7 +353,7 @@ impl Store {
         self.end(claim, (open, now_ms), ended, LEASE_AS_IT_IS, now_ms).await
     }
 
-    /// Whether something else, of a network by any of its names, has been settled by a transaction.
+    /// What a transaction has settled already, if anything: a claim, or a top-up.
     ///
     /// # Errors
     ///
